@@ -1,0 +1,111 @@
+//! The plug for sinks.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::{Batch, MarkWrite, Marks, Outcomes, RunContext};
+
+/// Gives events away. A sink never sees a channel: it is handed a batch and says what became of it.
+#[async_trait]
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// Checks what can be checked early, and picks up from the marks it wrote last time. A peer
+    /// that cannot be reached is no error here: `deliver` finds out and is retried.
+    async fn open(&mut self, marks: &Marks) -> Result<(), OpenError>;
+
+    /// Delivers a batch. `Done` means that the other side has it for good.
+    ///
+    /// Called in the order of the channel, with up to [`window`](Self::window) calls at once; each
+    /// is polled once before the next is made. May be dropped at any await: then nothing counts as
+    /// delivered.
+    async fn deliver(&self, batch: &Batch, cx: &RunContext) -> Result<Delivery, SinkError>;
+
+    /// How many batches may be in flight at once.
+    fn window(&self) -> usize {
+        1
+    }
+
+    /// Called after the settlement of a [`Delivery`] with `confirm` is durable.
+    async fn settled(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// When [`tick`](Self::tick) wants to be called although no event came.
+    fn tick_after(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Work that time asks for, such as closing a file that is old enough. The marks it gives are
+    /// committed; then [`settled`](Self::settled) is called. Never runs beside a `deliver`.
+    async fn tick(&self) -> Result<Vec<MarkWrite>, SinkError> {
+        Ok(Vec::new())
+    }
+
+    /// Ends in order; nothing is delivered any more.
+    async fn close(&mut self) {}
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Delivery {
+    pub outcomes: Outcomes,
+    /// Why events are rejected: one reason for each `Dead` among the outcomes, in order.
+    pub rejects: Vec<String>,
+    /// The sink's own progress, committed with the settlement.
+    pub marks: Vec<MarkWrite>,
+    /// Whether the sink needs [`Sink::settled`] once the settlement is on disk.
+    pub confirm: bool,
+    /// When to try the events to retry again; `None` leaves it to the runner's back-off.
+    pub retry_after: Option<Duration>,
+}
+
+impl Delivery {
+    /// Everything was delivered.
+    #[must_use]
+    pub fn done() -> Self {
+        Self::default()
+    }
+}
+
+/// Why a whole batch was not delivered: whose fault, and when to try again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The other side is not there: retried from 100 ms up to 2 s.
+    #[error("{what}")]
+    Unreachable { what: String, #[source] source: Option<Cause> },
+    /// The other side is there and refuses: retried from 100 ms up to 60 s.
+    #[error("{what}")]
+    Refused { what: String, after: Option<Duration>, #[source] source: Option<Cause> },
+    /// A human is needed: the sink waits, health is red, the data stays.
+    #[error("{what}")]
+    Fatal { what: String, #[source] source: Option<Cause> },
+}
+
+/// The cause of an error, whatever it is.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a part could not be opened.
+#[derive(Debug, Error)]
+#[error("{what}")]
+pub struct OpenError {
+    /// What was attempted on what, and what to do about it if that is known.
+    pub what: String,
+    #[source]
+    pub source: Option<Cause>,
+}
+
+impl OpenError {
+    /// An error without a deeper cause.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None }
+    }
+
+    /// An error with its cause.
+    #[must_use]
+    pub fn with(what: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self { what: what.into(), source: Some(source.into()) }
+    }
+}
