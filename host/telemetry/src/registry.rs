@@ -16,8 +16,8 @@ use prometheus_client::{
 };
 
 type Labels = Vec<(String, String)>;
-type CounterFamily = Family<Labels, counter::Counter<u64, Arc<AtomicU64>>>;
-type GaugeFamily = Family<Labels, gauge::Gauge<i64, Arc<AtomicI64>>>;
+type CounterFamily = Family<Labels, counter::Counter<u64, AtomicU64>>;
+type GaugeFamily = Family<Labels, gauge::Gauge<i64, AtomicI64>>;
 type HistogramFamily = Family<Labels, histogram::Histogram, fn() -> histogram::Histogram>;
 
 /// Every metric of one agent. Cheap to clone.
@@ -35,7 +35,7 @@ struct State {
 
 /// A number that only rises.
 #[derive(Debug, Clone)]
-pub struct Counter(counter::Counter<u64, Arc<AtomicU64>>);
+pub struct Counter(counter::Counter<u64, AtomicU64>);
 
 impl Counter {
     /// Adds `n`.
@@ -52,7 +52,7 @@ impl Counter {
 
 /// A number that rises and falls.
 #[derive(Debug, Clone)]
-pub struct Gauge(gauge::Gauge<i64, Arc<AtomicI64>>);
+pub struct Gauge(gauge::Gauge<i64, AtomicI64>);
 
 impl Gauge {
     /// Sets it.
