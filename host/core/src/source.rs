@@ -1,6 +1,6 @@
 //! The plug for sources, and what they put into.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -19,7 +19,7 @@ pub trait Source: Send + fmt::Debug {
     /// Takes events in until `cx.stop` drains; then finishes the batch in hand and returns.
     ///
     /// May be dropped at any await: what was not acknowledged stays with the peer.
-    async fn run(&mut self, out: &dyn Ingest, cx: &RunContext) -> Result<(), SourceError>;
+    async fn run(&mut self, out: Arc<dyn Ingest>, cx: &RunContext) -> Result<(), SourceError>;
 }
 
 /// Where a source puts its batches: interceptors, selector and channels stand behind it.
