@@ -15,7 +15,11 @@ pub enum AvroError {
     #[error("a negative length at byte {at}")]
     Negative { at: usize },
     #[error("a length of {length} at byte {at}, more than the {allowed} allowed")]
-    TooLong { at: usize, length: u64, allowed: usize },
+    TooLong {
+        at: usize,
+        length: u64,
+        allowed: usize,
+    },
 }
 
 /// Reads a zigzag varint at `*at` and moves `*at` past it.
@@ -64,12 +68,18 @@ pub fn read_length(bytes: &[u8], at: &mut usize, allowed: usize) -> Result<usize
     let length = u64::try_from(length).map_err(|_| AvroError::Negative { at: start })?;
     let left = bytes.len() - *at;
     match usize::try_from(length) {
-        Ok(length) if length > allowed => {
-            Err(AvroError::TooLong { at: start, length: length as u64, allowed })
-        }
+        Ok(length) if length > allowed => Err(AvroError::TooLong {
+            at: start,
+            length: length as u64,
+            allowed,
+        }),
         Ok(length) if length > left => Err(AvroError::Truncated { at: start }),
         Ok(length) => Ok(length),
-        Err(_) => Err(AvroError::TooLong { at: start, length, allowed }),
+        Err(_) => Err(AvroError::TooLong {
+            at: start,
+            length,
+            allowed,
+        }),
     }
 }
 
@@ -110,7 +120,10 @@ pub fn write_bytes(out: &mut Vec<u8>, value: &[u8]) {
 /// Appends a length or count.
 #[inline]
 pub fn write_length(out: &mut Vec<u8>, length: usize) {
-    write_long(out, i64::try_from(length).expect("a length in memory fits 63 bits"));
+    write_long(
+        out,
+        i64::try_from(length).expect("a length in memory fits 63 bits"),
+    );
 }
 
 /// The number of bytes [`write_length`] appends.

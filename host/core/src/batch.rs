@@ -71,12 +71,24 @@ impl Batch {
         let mut spans = Vec::new();
         for (event, end) in ends.into_iter().enumerate() {
             if end <= start || end as usize > data.len() {
-                return Err(BadIndex { event, bytes: data.len() });
+                return Err(BadIndex {
+                    event,
+                    bytes: data.len(),
+                });
             }
-            spans.push(Span { start, body: 0, end, headers: 0 });
+            spans.push(Span {
+                start,
+                body: 0,
+                end,
+                headers: 0,
+            });
             start = end;
         }
-        Ok(Self { data, spans: Arc::new(spans), origins: Origins::default() })
+        Ok(Self {
+            data,
+            spans: Arc::new(spans),
+            origins: Origins::default(),
+        })
     }
 
     /// The same events with these origin ids.
@@ -113,25 +125,35 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         match (self.spans.first(), self.spans.last()) {
             (Some(first), Some(last)) if self.is_dense() => (last.end - first.start) as usize,
-            _ => self.spans.iter().map(|span| (span.end - span.start) as usize).sum(),
+            _ => self
+                .spans
+                .iter()
+                .map(|span| (span.end - span.start) as usize)
+                .sum(),
         }
     }
 
     /// The `n`-th event.
     #[must_use]
     pub fn get(&self, n: usize) -> Option<EventRef<'_>> {
-        self.spans.get(n).map(|span| EventRef::new(&self.data, *span))
+        self.spans
+            .get(n)
+            .map(|span| EventRef::new(&self.data, *span))
     }
 
     /// Every event, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = EventRef<'_>> {
-        self.spans.iter().map(|span| EventRef::new(&self.data, *span))
+        self.spans
+            .iter()
+            .map(|span| EventRef::new(&self.data, *span))
     }
 
     /// The Avro binary of the `n`-th event, sharing this batch's buffer.
     #[must_use]
     pub fn event_bytes(&self, n: usize) -> Option<Bytes> {
-        self.spans.get(n).map(|span| self.data.slice(span.start as usize..span.end as usize))
+        self.spans
+            .get(n)
+            .map(|span| self.data.slice(span.start as usize..span.end as usize))
     }
 
     /// The Avro binary of all events as few contiguous runs, in order: what to copy to a disk or a
@@ -140,7 +162,10 @@ impl Batch {
         let mut rest = &self.spans[..];
         std::iter::from_fn(move || {
             let first = rest.first()?;
-            let joined = rest.windows(2).take_while(|pair| pair[0].end == pair[1].start).count();
+            let joined = rest
+                .windows(2)
+                .take_while(|pair| pair[0].end == pair[1].start)
+                .count();
             let last = rest[joined];
             rest = &rest[joined + 1..];
             Some(&self.data[first.start as usize..last.end as usize])
@@ -195,21 +220,39 @@ impl Batch {
             }
         }
         let with_ids = batches.iter().all(|batch| !batch.origins.is_empty());
-        let ids = batches.iter().filter(|_| with_ids).flat_map(|batch| batch.origins.iter());
+        let ids = batches
+            .iter()
+            .filter(|_| with_ids)
+            .flat_map(|batch| batch.origins.iter());
         let origins = Origins::from_ids(ids);
-        Self { data: data.into(), spans: Arc::new(spans), origins }
+        Self {
+            data: data.into(),
+            spans: Arc::new(spans),
+            origins,
+        }
     }
 
     fn is_dense(&self) -> bool {
-        self.spans.windows(2).all(|pair| pair[0].end == pair[1].start)
+        self.spans
+            .windows(2)
+            .all(|pair| pair[0].end == pair[1].start)
     }
 }
 
 impl Span {
     /// The same event when its bytes are copied to `start`.
     fn moved_to(self, start: u32) -> Self {
-        let body = if self.body == 0 { 0 } else { self.body - self.start + start };
-        Self { start, body, end: self.end - self.start + start, headers: self.headers }
+        let body = if self.body == 0 {
+            0
+        } else {
+            self.body - self.start + start
+        };
+        Self {
+            start,
+            body,
+            end: self.end - self.start + start,
+            headers: self.headers,
+        }
     }
 }
 
@@ -217,7 +260,10 @@ impl PartialEq for Batch {
     /// Same events, byte by byte, in the same order.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
-            && self.iter().zip(other.iter()).all(|(a, b)| a.as_bytes() == b.as_bytes())
+            && self
+                .iter()
+                .zip(other.iter())
+                .all(|(a, b)| a.as_bytes() == b.as_bytes())
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Interceptor, PartId, Params, Problems, Sink, Source, Table,
+    Interceptor, Params, PartId, Problems, Sink, Source, Table,
     settings::{Field, parse_params},
 };
 
@@ -53,7 +53,8 @@ pub trait InterceptorFactory: Send + Sync + 'static {
 /// Makes a part anew each time it is called.
 pub type Build<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
-type Check<T> = Arc<dyn Fn(&PartId, &Table, &[&str], &mut Problems) -> Option<Build<T>> + Send + Sync>;
+type Check<T> =
+    Arc<dyn Fn(&PartId, &Table, &[&str], &mut Problems) -> Option<Build<T>> + Send + Sync>;
 
 macro_rules! kind {
     ($(#[doc = $doc:literal])* $kind:ident, $factory:ident, $product:ty) => {

@@ -22,7 +22,8 @@ pub trait Inspect: Send + Sync {
     ///
     /// # Errors
     /// The text of what the store could not read.
-    fn dead_letters(&self, after: Option<u64>, limit: usize) -> Result<Vec<DeadLetterInfo>, String>;
+    fn dead_letters(&self, after: Option<u64>, limit: usize)
+    -> Result<Vec<DeadLetterInfo>, String>;
 }
 
 /// One channel.

@@ -40,7 +40,10 @@ pub struct Call<'a> {
 pub enum InterceptError {
     /// Try the same batch again later.
     #[error("{reason}")]
-    Later { reason: String, after: Option<Duration> },
+    Later {
+        reason: String,
+        after: Option<Duration>,
+    },
     /// The flow must stop until a human looks.
     #[error("{reason}")]
     Fatal { reason: String },

@@ -23,8 +23,7 @@ impl Effects {
         if amount == 0 {
             return;
         }
-        let same =
-            |c: &&mut Count| c.counter == counter && c.part == *part && c.reason == reason;
+        let same = |c: &&mut Count| c.counter == counter && c.part == *part && c.reason == reason;
         match self.counts.iter_mut().find(same) {
             Some(count) => count.amount += amount,
             None => self.counts.push(Count {
@@ -113,7 +112,9 @@ impl Counter {
     /// Reads the counter's name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|counter| counter.as_str() == text)
+        Self::ALL
+            .into_iter()
+            .find(|counter| counter.as_str() == text)
     }
 }
 

@@ -51,12 +51,20 @@ impl MarkWrite {
     /// Sets a mark, whatever it was.
     #[must_use]
     pub fn set(key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), value: Some(value.into()), expect: Expect::Any }
+        Self {
+            key: key.into(),
+            value: Some(value.into()),
+            expect: Expect::Any,
+        }
     }
 
     /// Removes a mark, whatever it was.
     #[must_use]
     pub fn remove(key: impl Into<String>) -> Self {
-        Self { key: key.into(), value: None, expect: Expect::Any }
+        Self {
+            key: key.into(),
+            value: None,
+            expect: Expect::Any,
+        }
     }
 }

@@ -13,7 +13,9 @@ impl Name {
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len());
-        let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let clean = text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         (fits && clean).then(|| Self(text.into()))
     }
 
@@ -120,7 +122,10 @@ impl PartId {
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once('.')?;
         let kind = PartKind::ALL.into_iter().find(|k| k.as_str() == kind)?;
-        Some(Self { kind, name: Name::new(name)? })
+        Some(Self {
+            kind,
+            name: Name::new(name)?,
+        })
     }
 }
 

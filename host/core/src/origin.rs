@@ -48,9 +48,15 @@ impl OriginRun {
     #[must_use]
     pub fn get(&self, n: u32) -> OriginId {
         if self.children {
-            OriginId { child: self.first.child + n, ..self.first }
+            OriginId {
+                child: self.first.child + n,
+                ..self.first
+            }
         } else {
-            OriginId { sequence: self.first.sequence + u64::from(n), ..self.first }
+            OriginId {
+                sequence: self.first.sequence + u64::from(n),
+                ..self.first
+            }
         }
     }
 
@@ -80,11 +86,22 @@ impl Origins {
             match runs.last_mut() {
                 Some(run) if run.count == 1 && !run.children && run.continues(id) => run.count = 2,
                 Some(run) if run.count > 1 && run.continues(id) => run.count += 1,
-                Some(run) if run.count == 1 && OriginRun { children: true, ..*run }.continues(id) => {
+                Some(run)
+                    if run.count == 1
+                        && OriginRun {
+                            children: true,
+                            ..*run
+                        }
+                        .continues(id) =>
+                {
                     run.children = true;
                     run.count = 2;
                 }
-                _ => runs.push(OriginRun { first: id, count: 1, children: false }),
+                _ => runs.push(OriginRun {
+                    first: id,
+                    count: 1,
+                    children: false,
+                }),
             }
         }
         Self::from_runs(runs)
@@ -116,7 +133,9 @@ impl Origins {
 
     /// Every id, in the order of the events.
     pub fn iter(&self) -> impl Iterator<Item = OriginId> + '_ {
-        self.runs().iter().flat_map(|run| (0..run.count).map(|n| run.get(n)))
+        self.runs()
+            .iter()
+            .flat_map(|run| (0..run.count).map(|n| run.get(n)))
     }
 }
 

@@ -8,6 +8,9 @@ mod params;
 mod problem;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use params::{Field, Params, parse_params};
 pub use problem::{Problem, Problems, Severity, nearest};
 pub use value::{Key, Secret, Setting, Span, Table, Value, ValueKind, choice_problem};

@@ -74,13 +74,26 @@ impl Delivery {
 pub enum SinkError {
     /// The other side is not there: retried from 100 ms up to 2 s.
     #[error("{what}")]
-    Unreachable { what: String, #[source] source: Option<Cause> },
+    Unreachable {
+        what: String,
+        #[source]
+        source: Option<Cause>,
+    },
     /// The other side is there and refuses: retried from 100 ms up to 60 s.
     #[error("{what}")]
-    Refused { what: String, after: Option<Duration>, #[source] source: Option<Cause> },
+    Refused {
+        what: String,
+        after: Option<Duration>,
+        #[source]
+        source: Option<Cause>,
+    },
     /// A human is needed: the sink waits, health is red, the data stays.
     #[error("{what}")]
-    Fatal { what: String, #[source] source: Option<Cause> },
+    Fatal {
+        what: String,
+        #[source]
+        source: Option<Cause>,
+    },
 }
 
 /// The cause of an error, whatever it is.
@@ -100,12 +113,18 @@ impl OpenError {
     /// An error without a deeper cause.
     #[must_use]
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
+        Self {
+            what: what.into(),
+            source: None,
+        }
     }
 
     /// An error with its cause.
     #[must_use]
     pub fn with(what: impl Into<String>, source: impl Into<Cause>) -> Self {
-        Self { what: what.into(), source: Some(source.into()) }
+        Self {
+            what: what.into(),
+            source: Some(source.into()),
+        }
     }
 }

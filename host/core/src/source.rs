@@ -58,7 +58,11 @@ impl Put {
     /// A batch with nothing beside it, that waits for room at most so long.
     #[must_use]
     pub fn within(batch: Batch, most: Duration) -> Self {
-        Self { batch, deadline: Some(Instant::now() + most), ..Self::default() }
+        Self {
+            batch,
+            deadline: Some(Instant::now() + most),
+            ..Self::default()
+        }
     }
 }
 
@@ -73,7 +77,11 @@ pub enum PutError {
     #[error("the agent is stopping")]
     Stopping,
     #[error("`{part}` asks to try again later: {reason}")]
-    Later { part: String, reason: String, after: Option<Duration> },
+    Later {
+        part: String,
+        reason: String,
+        after: Option<Duration>,
+    },
     #[error("`{part}` has stopped the flow: {reason}")]
     Fatal { part: String, reason: String },
     #[error("mark `{key}` is not what it was expected to be")]
@@ -106,7 +114,10 @@ impl SourceError {
     /// An error without a deeper cause.
     #[must_use]
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
+        Self {
+            what: what.into(),
+            source: None,
+        }
     }
 
     /// An error with its cause.
@@ -115,6 +126,9 @@ impl SourceError {
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { what: what.into(), source: Some(source.into()) }
+        Self {
+            what: what.into(),
+            source: Some(source.into()),
+        }
     }
 }

@@ -34,7 +34,8 @@ impl Stopper {
 
     /// Asks to stop in order: finish what is in hand, take nothing new.
     pub fn drain(&self) {
-        self.0.send_if_modified(|phase| advance(phase, Phase::Draining));
+        self.0
+            .send_if_modified(|phase| advance(phase, Phase::Draining));
     }
 
     /// Asks to stop at once.

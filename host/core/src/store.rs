@@ -86,7 +86,11 @@ pub struct Want {
 impl Default for Want {
     /// 1,000 events, 1 MiB, 50 ms.
     fn default() -> Self {
-        Self { events: 1000, bytes: 1 << 20, wait: Duration::from_millis(50) }
+        Self {
+            events: 1000,
+            bytes: 1 << 20,
+            wait: Duration::from_millis(50),
+        }
     }
 }
 

@@ -49,7 +49,10 @@ impl TaskSet {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), panic_text(error)),
         };
-        Some(Ended { name: self.names.remove(&id).unwrap_or_default(), panic })
+        Some(Ended {
+            name: self.names.remove(&id).unwrap_or_default(),
+            panic,
+        })
     }
 
     /// Waits until all have ended, or until the time is over; whether all have ended.
@@ -108,6 +111,11 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 fn panic_text(error: JoinError) -> Option<String> {
     let payload = error.try_into_panic().ok()?;
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    Some(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default())
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    Some(
+        text.or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default(),
+    )
 }

@@ -57,7 +57,8 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = |unit: &(&str, u64)| unit.1 > 1 && self.0 >= unit.1 && self.0 % unit.1 == 0;
+        let whole =
+            |unit: &(&str, u64)| unit.1 > 1 && self.0 >= unit.1 && self.0.is_multiple_of(unit.1);
         match SIZES[1..5].iter().rev().find(|unit| whole(unit)) {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -76,7 +77,11 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 pub fn format_duration(duration: Duration) -> String {
     let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let whole = |unit: &&(&str, u64)| nanos >= unit.1 && nanos.is_multiple_of(unit.1);
-    let (name, factor) = TIMES.iter().rev().find(whole).unwrap_or(&("s", 1_000_000_000));
+    let (name, factor) = TIMES
+        .iter()
+        .rev()
+        .find(whole)
+        .unwrap_or(&("s", 1_000_000_000));
     format!("{}{name}", nanos / factor)
 }
 
@@ -91,6 +96,10 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
         return whole.checked_mul(factor);
     }
     let exact = number.parse::<f64>().ok()? * factor as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "range checked")]
-    (exact >= 0.0 && exact < 9e18).then_some(exact.round() as u64)
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "range checked"
+    )]
+    (0.0..9e18).contains(&exact).then_some(exact.round() as u64)
 }

@@ -30,7 +30,9 @@ pub fn init_logs(setup: &LogSetup) -> Result<(), String> {
     let filter = EnvFilter::try_new(&setup.filter)
         .map_err(|error| format!("`{}` is no log filter: {error}", setup.filter))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let layer = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     // The only error is that a logger is there already.
     let _installed = match setup.format {
         LogFormat::Human => registry.with(layer.with_target(false)).try_init().is_ok(),

@@ -131,7 +131,9 @@ impl Registry {
         labels: &[(&str, &str)],
     ) -> Histogram {
         let mut state = self.lock();
-        let State { text, histograms, .. } = &mut *state;
+        let State {
+            text, histograms, ..
+        } = &mut *state;
         let family = histograms.entry(name).or_insert_with(|| {
             let family = HistogramFamily::new_with_constructor(buckets);
             text.register(name, help, family.clone());
@@ -169,7 +171,10 @@ impl fmt::Debug for Registry {
 }
 
 fn owned(labels: &[(&str, &str)]) -> Labels {
-    labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    labels
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn buckets() -> histogram::Histogram {

@@ -21,7 +21,10 @@ impl BatchBuilder {
     /// An empty builder with room for so many bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { data: Vec::with_capacity(bytes), ..Self::default() }
+        Self {
+            data: Vec::with_capacity(bytes),
+            ..Self::default()
+        }
     }
 
     /// The number of events so far.
@@ -75,7 +78,10 @@ impl BatchBuilder {
     /// Appends an event whose pairs are already encoded, `count` of them with unique names.
     pub(super) fn push_pairs(&mut self, count: usize, pairs: &[u8], body: &[u8]) {
         let needed = self.data.len() + pairs.len() + body.len() + 32;
-        assert!(needed < MAX_BYTES, "a batch is below 4 GiB; sources close it long before");
+        assert!(
+            needed < MAX_BYTES,
+            "a batch is below 4 GiB; sources close it long before"
+        );
         let start = offset(self.data.len());
         if count > 0 {
             avro::write_length(&mut self.data, count);
@@ -86,7 +92,12 @@ impl BatchBuilder {
         let body_at = offset(self.data.len());
         self.data.extend_from_slice(body);
         let end = offset(self.data.len());
-        self.spans.push(Span { start, body: body_at, end, headers: offset(count) });
+        self.spans.push(Span {
+            start,
+            body: body_at,
+            end,
+            headers: offset(count),
+        });
     }
 }
 

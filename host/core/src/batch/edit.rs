@@ -119,13 +119,19 @@ impl<'a> Editor<'a> {
 
     /// Keeps the next `n` events as they are.
     pub fn keep(&mut self, n: usize) {
-        assert!(n <= self.batch.len() - self.next, "more events kept than there are");
+        assert!(
+            n <= self.batch.len() - self.next,
+            "more events kept than there are"
+        );
         self.next += n;
     }
 
     /// Leaves out the next `n` events.
     pub fn skip(&mut self, n: usize) {
-        assert!(n <= self.batch.len() - self.next, "more events left out than there are");
+        assert!(
+            n <= self.batch.len() - self.next,
+            "more events left out than there are"
+        );
         self.change();
         self.next += n;
         self.run = self.next;
@@ -185,26 +191,31 @@ impl<'a> Editor<'a> {
         let mut run = self.run;
         while run < self.next {
             let spans = &self.batch.spans[run..self.next];
-            let dense = spans.windows(2).take_while(|pair| pair[0].end == pair[1].start).count();
+            let dense = spans
+                .windows(2)
+                .take_while(|pair| pair[0].end == pair[1].start)
+                .count();
             let (first, last) = (spans[0], spans[dense]);
             let base = offset(self.data.len());
-            self.data.extend_from_slice(
-                &self.batch.data[first.start as usize..last.end as usize],
-            );
-            let moved =
-                spans[..=dense].iter().map(|span| span.moved_to(span.start - first.start + base));
+            self.data
+                .extend_from_slice(&self.batch.data[first.start as usize..last.end as usize]);
+            let moved = spans[..=dense]
+                .iter()
+                .map(|span| span.moved_to(span.start - first.start + base));
             self.spans.extend(moved);
             run += dense + 1;
         }
         if !self.batch.origins.is_empty() {
-            self.ids.extend((self.run..self.next).filter_map(|n| self.batch.origins.get(n)));
+            self.ids
+                .extend((self.run..self.next).filter_map(|n| self.batch.origins.get(n)));
         }
         self.run = self.next;
     }
 
     fn push_copy(&mut self, data: &[u8], span: Span) {
         let base = self.base(span.end as usize - span.start as usize);
-        self.data.extend_from_slice(&data[span.start as usize..span.end as usize]);
+        self.data
+            .extend_from_slice(&data[span.start as usize..span.end as usize]);
         self.spans.push(span.moved_to(base));
     }
 
@@ -217,7 +228,11 @@ impl<'a> Editor<'a> {
             let later = |(other, _): (&[u8], &[u8])| other == name;
             !patch.names(name) && (canonical || !event.raw_headers().skip(n + 1).any(later))
         };
-        let kept = event.raw_headers().enumerate().filter(|(n, (k, _))| kept_pair(*n, k)).count();
+        let kept = event
+            .raw_headers()
+            .enumerate()
+            .filter(|(n, (k, _))| kept_pair(*n, k))
+            .count();
         let count = kept + patch.count;
         if count > 0 {
             avro::write_length(&mut self.data, count);
@@ -234,20 +249,29 @@ impl<'a> Editor<'a> {
         let body_at = offset(self.data.len());
         self.data.extend_from_slice(body);
         let end = offset(self.data.len());
-        self.spans.push(Span { start, body: body_at, end, headers: offset(count) });
+        self.spans.push(Span {
+            start,
+            body: body_at,
+            end,
+            headers: offset(count),
+        });
         self.ids.extend(self.batch.origins.get(self.next));
     }
 
     /// Where the next event begins, once it is clear that it fits.
     fn base(&self, more: usize) -> u32 {
-        assert!(self.data.len() + more + 64 < MAX_BYTES, "answers are limited far below 4 GiB");
+        assert!(
+            self.data.len() + more + 64 < MAX_BYTES,
+            "answers are limited far below 4 GiB"
+        );
         offset(self.data.len())
     }
 }
 
 /// Numbers the events that share one origin from 1 on, in order (delivery contract D1.3).
 fn number_children(ids: &mut [OriginId]) {
-    let same = |a: &OriginId, b: &OriginId| a.incarnation == b.incarnation && a.sequence == b.sequence;
+    let same =
+        |a: &OriginId, b: &OriginId| a.incarnation == b.incarnation && a.sequence == b.sequence;
     for family in ids.chunk_by_mut(same).filter(|family| family.len() > 1) {
         for (n, id) in family.iter_mut().enumerate() {
             id.child = offset(n + 1);

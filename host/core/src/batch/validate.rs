@@ -27,7 +27,12 @@ pub struct Limits {
 impl Default for Limits {
     /// 1 MiB an event, 256 headers, 1 KiB a name, 64 KiB a value (security model 4.3, packed form).
     fn default() -> Self {
-        Self { event: 1 << 20, headers: 256, name: 1 << 10, value: 1 << 16 }
+        Self {
+            event: 1 << 20,
+            headers: 256,
+            name: 1 << 10,
+            value: 1 << 16,
+        }
     }
 }
 
@@ -106,15 +111,22 @@ impl Batch {
             if count == 0 {
                 break;
             }
-            let claimed = if count < 0 { Some(avro::read_long(scan.bytes, &mut scan.at)?) } else { None };
+            let claimed = if count < 0 {
+                Some(avro::read_long(scan.bytes, &mut scan.at)?)
+            } else {
+                None
+            };
             let from = scan.at;
             scan.events(count.unsigned_abs())?;
             let is = i64::try_from(scan.at - from).unwrap_or(i64::MAX);
             if let Some(bytes) = claimed.filter(|bytes| *bytes != is) {
-                return Err(Malformed::BlockSize { at: block_at, bytes });
+                return Err(Malformed::BlockSize {
+                    at: block_at,
+                    bytes,
+                });
             }
         }
-        Ok(scan.finish(&data))
+        Ok(scan.finish().of(data))
     }
 
     /// Checks `count` events that follow each other from `at` on, without a block header.
@@ -129,7 +141,7 @@ impl Batch {
     ) -> Result<Checked, Malformed> {
         let mut scan = Scan::new(&data, at, usize::MAX, limits)?;
         scan.events(count)?;
-        Ok(scan.finish(&data))
+        Ok(scan.finish().of(data))
     }
 
     /// Checks events that fill `data` from end to end, such as a guest gives.
@@ -141,7 +153,7 @@ impl Batch {
         while scan.at < data.len() {
             scan.events(1)?;
         }
-        Ok(scan.finish(&data))
+        Ok(scan.finish().of(data))
     }
 
     /// Whether every event is known to be in canonical form (see [`EventRef::is_canonical`]).
@@ -149,7 +161,9 @@ impl Batch {
     /// [`EventRef::is_canonical`]: crate::EventRef::is_canonical
     #[must_use]
     pub fn is_canonical(&self) -> bool {
-        self.spans.iter().all(|span| span.body > 0 && span.headers != FOREIGN)
+        self.spans
+            .iter()
+            .all(|span| span.body > 0 && span.headers != FOREIGN)
     }
 
     /// The same events, each in canonical form: one block, minimal varints, unique names (the last
@@ -163,7 +177,10 @@ impl Batch {
         for event in self.iter() {
             builder.push(event.headers(), event.body());
         }
-        Self { origins: self.origins.clone(), ..builder.finish() }
+        Self {
+            origins: self.origins.clone(),
+            ..builder.finish()
+        }
     }
 }
 
@@ -187,17 +204,27 @@ impl<'a> Scan<'a> {
         if bytes.len() > MAX_BYTES {
             return Err(Malformed::TooLarge);
         }
-        Ok(Self { bytes, at, limits, max_events, spans: Vec::new(), faults: Vec::new() })
+        Ok(Self {
+            bytes,
+            at,
+            limits,
+            max_events,
+            spans: Vec::new(),
+            faults: Vec::new(),
+        })
     }
 
     fn events(&mut self, count: u64) -> Result<(), Malformed> {
         let seen = self.spans.len() + self.faults.len();
         if count > (self.max_events - seen) as u64 {
-            return Err(Malformed::TooManyEvents { allowed: self.max_events });
+            return Err(Malformed::TooManyEvents {
+                allowed: self.max_events,
+            });
         }
         // An event takes at least two bytes, so a claimed count never reserves more than is there.
         let possible = (self.bytes.len() - self.at) / 2;
-        self.spans.reserve(possible.min(usize::try_from(count).unwrap_or(usize::MAX)));
+        self.spans
+            .reserve(possible.min(usize::try_from(count).unwrap_or(usize::MAX)));
         for _ in 0..count {
             let (span, fault) = self.event()?;
             match fault {
@@ -225,21 +252,50 @@ impl<'a> Scan<'a> {
             (bytes > allowed).then_some(FaultKind::EventSize { bytes, allowed })
         });
         let headers = if canonical { map.count } else { FOREIGN };
-        let span =
-            Span { start: offset(start), body: offset(body_at), end: offset(self.at), headers };
+        let span = Span {
+            start: offset(start),
+            body: offset(body_at),
+            end: offset(self.at),
+            headers,
+        };
         Ok((span, fault))
     }
 
-    fn finish(self, data: &Bytes) -> Checked {
+    fn finish(self) -> Found {
+        Found {
+            spans: self.spans,
+            faults: self.faults,
+            end: self.at,
+        }
+    }
+}
+
+/// What a pass found, without the bytes it was found in.
+struct Found {
+    spans: Vec<Span>,
+    faults: Vec<(usize, Span, FaultKind)>,
+    end: usize,
+}
+
+impl Found {
+    fn of(self, data: Bytes) -> Checked {
         let event = |span: Span| data.slice(span.start as usize..span.end as usize);
-        let faults = self
-            .faults
-            .into_iter()
-            .map(|(index, span, kind)| Fault { index, event: event(span), kind })
-            .collect();
-        let batch =
-            Batch { data: data.clone(), spans: Arc::new(self.spans), origins: Origins::default() };
-        Checked { batch, faults, end: self.at }
+        let fault = |(index, span, kind)| Fault {
+            index,
+            event: event(span),
+            kind,
+        };
+        let faults = self.faults.into_iter().map(fault).collect();
+        let batch = Batch {
+            data,
+            spans: Arc::new(self.spans),
+            origins: Origins::default(),
+        };
+        Checked {
+            batch,
+            faults,
+            end: self.end,
+        }
     }
 }
 
@@ -257,7 +313,13 @@ struct MapScan<'a> {
 
 impl<'a> MapScan<'a> {
     fn new(limits: &'a Limits) -> Self {
-        Self { limits, count: 0, canonical: true, fault: None, names: [(0, 0); FEW] }
+        Self {
+            limits,
+            count: 0,
+            canonical: true,
+            fault: None,
+            names: [(0, 0); FEW],
+        }
     }
 
     fn read(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Malformed> {
@@ -271,14 +333,21 @@ impl<'a> MapScan<'a> {
             }
             blocks += 1;
             self.canonical &= count > 0 && blocks == 1;
-            let claimed = if count < 0 { Some(avro::read_long(bytes, at)?) } else { None };
+            let claimed = if count < 0 {
+                Some(avro::read_long(bytes, at)?)
+            } else {
+                None
+            };
             let from = *at;
             for _ in 0..count.unsigned_abs() {
                 self.pair(bytes, at)?;
             }
             let is = i64::try_from(*at - from).unwrap_or(i64::MAX);
             if let Some(bytes) = claimed.filter(|bytes| *bytes != is) {
-                return Err(Malformed::BlockSize { at: block_at, bytes });
+                return Err(Malformed::BlockSize {
+                    at: block_at,
+                    bytes,
+                });
             }
         }
         // Beyond a few names each would have to be compared with each: call such a map foreign,
@@ -300,12 +369,20 @@ impl<'a> MapScan<'a> {
         self.count += 1;
         if name.is_empty() || name.len() > self.limits.name {
             let allowed = self.limits.name;
-            self.fault(FaultKind::Name { bytes: name.len(), allowed });
+            self.fault(FaultKind::Name {
+                bytes: name.len(),
+                allowed,
+            });
         } else if value.len() > self.limits.value {
             let allowed = self.limits.value;
-            self.fault(FaultKind::Value { bytes: value.len(), allowed });
+            self.fault(FaultKind::Value {
+                bytes: value.len(),
+                allowed,
+            });
         } else if n >= self.limits.headers {
-            self.fault(FaultKind::Headers { allowed: self.limits.headers });
+            self.fault(FaultKind::Headers {
+                allowed: self.limits.headers,
+            });
         } else if !is_text(name) || !is_text(value) {
             self.fault(FaultKind::NotText);
         }

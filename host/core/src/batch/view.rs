@@ -18,13 +18,21 @@ impl<'a> EventRef<'a> {
     pub(super) fn new(data: &'a [u8], span: Span) -> Self {
         let body = span.body.saturating_sub(span.start);
         let event = &data[span.start as usize..span.end as usize];
-        Self { event, body, headers: span.headers }
+        Self {
+            event,
+            body,
+            headers: span.headers,
+        }
     }
 
     /// A view of one event's validated Avro binary, such as a dead letter holds.
     #[must_use]
     pub fn from_stored(event: &'a [u8]) -> Self {
-        Self { event, body: 0, headers: 0 }
+        Self {
+            event,
+            body: 0,
+            headers: 0,
+        }
     }
 
     /// The event in Avro binary.
@@ -37,7 +45,11 @@ impl<'a> EventRef<'a> {
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         let known = self.body as usize;
-        let at = if known > 0 { known } else { body_offset(self.event) };
+        let at = if known > 0 {
+            known
+        } else {
+            body_offset(self.event)
+        };
         self.event.get(at..).unwrap_or_default()
     }
 
@@ -79,11 +91,20 @@ impl<'a> EventRef<'a> {
     /// Number of header pairs, counting a repeated name each time.
     #[must_use]
     pub fn header_count(&self) -> usize {
-        if self.is_canonical() { self.headers as usize } else { self.raw_headers().count() }
+        if self.is_canonical() {
+            self.headers as usize
+        } else {
+            self.raw_headers().count()
+        }
     }
 
     pub(super) fn raw_headers(&self) -> RawHeaders<'a> {
-        RawHeaders { bytes: self.event, at: 0, left: 0, done: false }
+        RawHeaders {
+            bytes: self.event,
+            at: 0,
+            left: 0,
+            done: false,
+        }
     }
 }
 
@@ -147,7 +168,12 @@ impl<'a> Iterator for RawHeaders<'a> {
 
 /// Walks over the map and the body's length.
 fn body_offset(event: &[u8]) -> usize {
-    let mut pairs = RawHeaders { bytes: event, at: 0, left: 0, done: false };
+    let mut pairs = RawHeaders {
+        bytes: event,
+        at: 0,
+        left: 0,
+        done: false,
+    };
     while pairs.next().is_some() {}
     let mut at = pairs.at();
     match avro::read_length(event, &mut at, usize::MAX) {

@@ -52,7 +52,10 @@ pub fn parse_params<P: Params>(
             Problem::error(Some(key.span), path, "not in this version")
                 .help("the key is known, but what it is for is not built yet; remove it")
         } else {
-            let known = fields.iter().map(|field| field.key.as_str()).chain(others.iter().copied());
+            let known = fields
+                .iter()
+                .map(|field| field.key.as_str())
+                .chain(others.iter().copied());
             let mut names: Vec<_> = known.clone().collect();
             names.sort_unstable();
             Problem::error(Some(key.span), path, "unknown key")
@@ -81,8 +84,12 @@ pub fn read_field<T: Setting>(
     }
     T::absent().or_else(|| {
         problems.push(
-            Problem::error(Some(table.span), path, format!("the key `{key}` is missing"))
-                .allowed(T::allowed()),
+            Problem::error(
+                Some(table.span),
+                path,
+                format!("the key `{key}` is missing"),
+            )
+            .allowed(T::allowed()),
         );
         None
     })
@@ -231,6 +238,7 @@ macro_rules! choice {
         impl $name {
             /// The word as it is written.
             #[must_use]
+            #[allow(dead_code, reason = "not every choice is shown")]
             $vis fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $word, )* }
             }

@@ -53,7 +53,10 @@ impl Problem {
     /// A warning at a place.
     #[must_use]
     pub fn warning(span: Option<Span>, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(span, key, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(span, key, message)
+        }
     }
 
     /// Adds what was found.
@@ -111,13 +114,16 @@ impl Problems {
     /// Whether one of them keeps the agent from starting.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|problem| problem.severity == Severity::Error)
+        self.0
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
     }
 
     /// All, in the order of the files.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Problem> {
-        self.0.sort_by_key(|problem| problem.span.map(|span| (span.file, span.start)));
+        self.0
+            .sort_by_key(|problem| problem.span.map(|span| (span.file, span.start)));
         self.0
     }
 

@@ -41,7 +41,10 @@ pub enum ValueKind {
     Integer(i64),
     Float(f64),
     /// Text after `${...}` was replaced; `secret` if part of it came from `file` or `cred`.
-    Text { text: String, secret: bool },
+    Text {
+        text: String,
+        secret: bool,
+    },
     Array(Vec<Value>),
     Table(Table),
     /// A date or time; nothing takes one.
@@ -68,7 +71,11 @@ impl Table {
     /// The full path of one of its keys.
     #[must_use]
     pub fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     /// The table as JSON, for handlers' settings. Secrets are included.
@@ -83,7 +90,10 @@ impl Table {
 impl Value {
     /// A value that stands in no file: a default. Use the `From` impls.
     fn nowhere(kind: ValueKind) -> Self {
-        Self { kind, span: Span::default() }
+        Self {
+            kind,
+            span: Span::default(),
+        }
     }
 
     /// What kind of value it is, as in `found`: `the number 5`, `the text "x"`.
@@ -146,13 +156,18 @@ impl From<f64> for Value {
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::nowhere(ValueKind::Text { text: value.into(), secret: false })
+        Self::nowhere(ValueKind::Text {
+            text: value.into(),
+            secret: false,
+        })
     }
 }
 
 impl<const N: usize> From<[&str; N]> for Value {
     fn from(value: [&str; N]) -> Self {
-        Self::nowhere(ValueKind::Array(value.into_iter().map(Into::into).collect()))
+        Self::nowhere(ValueKind::Array(
+            value.into_iter().map(Into::into).collect(),
+        ))
     }
 }
 
@@ -175,7 +190,11 @@ pub trait Setting: Sized {
 
 /// Adds the usual problem: found this, allowed is that.
 fn refuse<T: Setting>(value: &Value, key: &str, problems: &mut Problems) -> Option<T> {
-    problems.push(value.problem(key, "not a value for this key").allowed(T::allowed()));
+    problems.push(
+        value
+            .problem(key, "not a value for this key")
+            .allowed(T::allowed()),
+    );
     None
 }
 
@@ -254,7 +273,10 @@ impl Setting for String {
     }
 
     fn read(value: &Value, key: &str, problems: &mut Problems) -> Option<Self> {
-        value.text().map(str::to_owned).or_else(|| refuse(value, key, problems))
+        value
+            .text()
+            .map(str::to_owned)
+            .or_else(|| refuse(value, key, problems))
     }
 }
 
@@ -275,7 +297,10 @@ impl Setting for Name {
     }
 
     fn read(value: &Value, key: &str, problems: &mut Problems) -> Option<Self> {
-        value.text().and_then(Self::new).or_else(|| refuse(value, key, problems))
+        value
+            .text()
+            .and_then(Self::new)
+            .or_else(|| refuse(value, key, problems))
     }
 }
 
@@ -288,7 +313,9 @@ impl Setting for Duration {
         if let Some(read) = value.text().and_then(units::parse_duration) {
             return Some(read);
         }
-        let mut problem = value.problem(key, "not a duration").allowed(Self::allowed());
+        let mut problem = value
+            .problem(key, "not a duration")
+            .allowed(Self::allowed());
         if let ValueKind::Integer(number) = value.kind {
             problem = problem.help(format!("write \"{number}s\" for seconds or \"{number}ms\""));
         }
@@ -332,7 +359,10 @@ impl Setting for Table {
     }
 
     fn read(value: &Value, key: &str, problems: &mut Problems) -> Option<Self> {
-        value.table().cloned().or_else(|| refuse(value, key, problems))
+        value
+            .table()
+            .cloned()
+            .or_else(|| refuse(value, key, problems))
     }
 }
 
@@ -444,7 +474,9 @@ impl Setting for Secret {
 #[must_use]
 pub fn choice_problem(value: &Value, key: &str, words: &[&str]) -> Problem {
     let allowed: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-    let problem = value.problem(key, "not one of the allowed words").allowed(allowed.join(", "));
+    let problem = value
+        .problem(key, "not one of the allowed words")
+        .allowed(allowed.join(", "));
     problem.nearest(value.text().unwrap_or_default(), words.iter().copied())
 }
 
