@@ -6,6 +6,7 @@
 
 mod build;
 mod edit;
+mod layout;
 mod validate;
 mod view;
 
@@ -15,7 +16,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use build::{BatchBuilder, EventBuilder};
-pub use edit::{Editor, Patch, PatchError};
+pub use edit::{Editor, EncodedPatch, Patch, PatchError, Patched};
+pub use layout::{Layout, Place};
 pub use validate::{Checked, Fault, FaultKind, Limits, Malformed};
 pub use view::{EventRef, Headers};
 

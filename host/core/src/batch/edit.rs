@@ -20,6 +20,27 @@ pub struct Patch {
     names: Vec<Box<[u8]>>,
 }
 
+/// A patch whose parts are in the map's encoding already, checked by whoever made it: minimal
+/// lengths, UTF-8, and every name once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EncodedPatch<'a> {
+    /// Pairs to set, as Avro `(string, string)` one after the other.
+    pub set: &'a [u8],
+    /// Number of pairs in `set`.
+    pub count: usize,
+    /// Every name in `set` or to be removed.
+    pub names: &'a [&'a [u8]],
+}
+
+/// What an event became by a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patched {
+    /// Bytes of the new event.
+    pub bytes: usize,
+    /// Number of its headers.
+    pub headers: usize,
+}
+
 /// Why something cannot be part of a [`Patch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PatchError {
@@ -143,9 +164,21 @@ impl<'a> Editor<'a> {
     pub fn patch(&mut self, patch: &Patch, body: Option<&[u8]>) {
         let event = self.peek().expect("an event is left to patch");
         self.change();
-        self.push_patched(event, patch, body);
+        let parts = (&patch.set[..], patch.count);
+        self.push_patched(event, parts, |name| patch.names(name), body);
         self.next += 1;
         self.run = self.next;
+    }
+
+    /// Like [`patch`](Self::patch), with the patch as a guest wrote it; its bytes are copied.
+    pub fn patch_encoded(&mut self, patch: EncodedPatch<'_>, body: Option<&[u8]>) -> Patched {
+        let event = self.peek().expect("an event is left to patch");
+        self.change();
+        let parts = (patch.set, patch.count);
+        let patched = self.push_patched(event, parts, |name| patch.names.contains(&name), body);
+        self.next += 1;
+        self.run = self.next;
+        patched
     }
 
     /// Puts the events of another batch in the place of the next one. They get its origin id, with
@@ -219,30 +252,41 @@ impl<'a> Editor<'a> {
         self.spans.push(span.moved_to(base));
     }
 
-    fn push_patched(&mut self, event: EventRef<'_>, patch: &Patch, body: Option<&[u8]>) {
+    /// Writes an event with the pairs of `set` and those of its own that are not `dropped`.
+    fn push_patched(
+        &mut self,
+        event: EventRef<'_>,
+        (set, added): (&[u8], usize),
+        dropped: impl Fn(&[u8]) -> bool,
+        body: Option<&[u8]>,
+    ) -> Patched {
         let body = body.unwrap_or_else(|| event.body());
-        let start = self.base(event.as_bytes().len() + patch.set.len() + body.len());
+        let start = self.base(event.as_bytes().len() + set.len() + body.len());
         // A foreign map may hold a name twice; only the last one of each may go on.
         let canonical = event.is_canonical();
         let kept_pair = |n: usize, name: &[u8]| {
             let later = |(other, _): (&[u8], &[u8])| other == name;
-            !patch.names(name) && (canonical || !event.raw_headers().skip(n + 1).any(later))
+            !dropped(name) && (canonical || !event.raw_headers().skip(n + 1).any(later))
         };
         let kept = event
             .raw_headers()
             .enumerate()
             .filter(|(n, (k, _))| kept_pair(*n, k))
             .count();
-        let count = kept + patch.count;
+        let count = kept + added;
         if count > 0 {
             avro::write_length(&mut self.data, count);
-            for (n, (name, value)) in event.raw_headers().enumerate() {
-                if kept_pair(n, name) {
-                    avro::write_bytes(&mut self.data, name);
-                    avro::write_bytes(&mut self.data, value);
+            if kept == event.header_count() && canonical {
+                self.data.extend_from_slice(event.pairs());
+            } else {
+                for (n, (name, value)) in event.raw_headers().enumerate() {
+                    if kept_pair(n, name) {
+                        avro::write_bytes(&mut self.data, name);
+                        avro::write_bytes(&mut self.data, value);
+                    }
                 }
             }
-            self.data.extend_from_slice(&patch.set);
+            self.data.extend_from_slice(set);
         }
         self.data.push(0);
         avro::write_length(&mut self.data, body.len());
@@ -256,6 +300,10 @@ impl<'a> Editor<'a> {
             headers: offset(count),
         });
         self.ids.extend(self.batch.origins.get(self.next));
+        Patched {
+            bytes: (end - start) as usize,
+            headers: count,
+        }
     }
 
     /// Where the next event begins, once it is clear that it fits.

@@ -98,6 +98,16 @@ impl<'a> EventRef<'a> {
         }
     }
 
+    /// All pairs of a canonical event as they are, without the count before and the end after.
+    pub(super) fn pairs(&self) -> &'a [u8] {
+        if self.headers == 0 {
+            return &[];
+        }
+        let count = avro::length_size(self.headers as usize);
+        let end = self.body_at() - avro::length_size(self.body().len()) - 1;
+        self.event.get(count..end).unwrap_or_default()
+    }
+
     pub(super) fn raw_headers(&self) -> RawHeaders<'a> {
         RawHeaders {
             bytes: self.event,
