@@ -1,0 +1,121 @@
+//! Frames over a stream.
+
+use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
+
+use levada_net::{Stream, within};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use crate::frame::{Decoder, Frame, FrameError};
+
+/// Why no further frame can be read.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    #[error("cannot read")]
+    Io(#[source] io::Error),
+    #[error("not a frame")]
+    Frame(#[source] FrameError),
+}
+
+/// How long a peer may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Silence {
+    pub(crate) between_frames: Duration,
+    pub(crate) inside_frame: Duration,
+}
+
+/// A stream, and what was read from it and not looked at.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: Box<dyn Stream>,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+/// The read buffer begins small, for the many connections that hardly ever say something, and grows
+/// once a peer fills it.
+const SMALL: usize = 4 << 10;
+const LARGE: usize = 64 << 10;
+
+/// What one read gave.
+enum Read {
+    Bytes,
+    Frame(Frame),
+    End,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Box<dyn Stream>, max_frame: usize) -> Self {
+        let decoder = Decoder::new(max_frame);
+        Self {
+            stream,
+            decoder,
+            buffer: vec![0; SMALL],
+            from: 0,
+            to: 0,
+        }
+    }
+
+    /// The next message; `None` if the peer ended between two. Safe to cancel.
+    pub(crate) async fn read(&mut self, silence: Silence) -> Result<Option<Frame>, ReadError> {
+        loop {
+            let mut input = &self.buffer[self.from..self.to];
+            let decoded = self.decoder.decode(&mut input).map_err(ReadError::Frame)?;
+            self.from = self.to - input.len();
+            if decoded.is_some() {
+                return Ok(decoded);
+            }
+            let between = self.decoder.is_between_frames();
+            let most = if between {
+                silence.between_frames
+            } else {
+                silence.inside_frame
+            };
+            let reading = within(most, "the peer was silent for too long", self.read_some());
+            match reading.await.map_err(ReadError::Io)? {
+                Read::Bytes => {}
+                Read::Frame(frame) => return Ok(Some(frame)),
+                Read::End if between => return Ok(None),
+                Read::End => return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into())),
+            }
+        }
+    }
+
+    /// Reads once: large buffers of a frame straight to their place, everything else by way of the
+    /// read buffer, which is empty at this point. Safe to cancel.
+    async fn read_some(&mut self) -> io::Result<Read> {
+        if self.decoder.missing() >= self.buffer.len() {
+            let count = self.stream.read_buf(&mut self.decoder.in_place()).await?;
+            return Ok(match self.decoder.filled(count) {
+                _ if count == 0 => Read::End,
+                Some(frame) => Read::Frame(frame),
+                None => Read::Bytes,
+            });
+        }
+        let count = self.stream.read(&mut self.buffer).await?;
+        (self.from, self.to) = (0, count);
+        if count == self.buffer.len() {
+            self.buffer.resize(LARGE, 0);
+        }
+        Ok(if count == 0 { Read::End } else { Read::Bytes })
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// Whether the peer has ended, or said something, although nothing was asked. Waits for
+    /// nothing; of use only between calls.
+    pub(crate) async fn is_disturbed(&mut self) -> bool {
+        let mut byte = [0];
+        let stream = &mut self.stream;
+        poll_fn(|cx| {
+            let mut into = ReadBuf::new(&mut byte);
+            Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut into).is_ready())
+        })
+        .await
+    }
+}
