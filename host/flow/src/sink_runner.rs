@@ -1,0 +1,366 @@
+//! Runs one sink: lease, deliver, settle.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use levada_core::{
+    ChannelName, Commit, Delivery, Effects, Lease, OpenError, RunContext, Sink, SinkError, Store,
+    TakeError, Want, factory::Build, inspect::Inspect,
+};
+use tokio::time::{self, Instant};
+use tracing::{info, warn};
+
+use crate::{
+    attempts::Attempts,
+    back_off::BackOff,
+    flights::Flights,
+    metrics::SinkMetrics,
+    plan::Retry,
+    status::{Cell, Doing, State},
+    supervise::{Failure, Needs, Runner, chain_text},
+    verdict::{Case, Tally, Then, Why},
+};
+
+/// A sink, what builds it, and the channel it empties.
+pub(crate) struct SinkRunner {
+    pub(crate) build: Build<Box<dyn Sink>>,
+    pub(crate) with: With,
+    /// `None` until it is open.
+    pub(crate) sink: Option<Box<dyn Sink>>,
+}
+
+/// What a running sink is surrounded by.
+pub(crate) struct With {
+    pub(crate) channel: ChannelName,
+    pub(crate) want: Want,
+    pub(crate) retry: Retry,
+    /// Whether the channel is emptied before the sink stops: what it holds would be lost.
+    pub(crate) empties: bool,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) inspect: Arc<dyn Inspect>,
+    pub(crate) context: RunContext,
+    pub(crate) metrics: SinkMetrics,
+    pub(crate) cell: Arc<Cell>,
+}
+
+#[async_trait]
+impl Runner for SinkRunner {
+    async fn open(&mut self) -> Result<(), OpenError> {
+        if let Some(mut old) = self.sink.take() {
+            old.close().await;
+        }
+        let mut sink = (self.build)();
+        sink.open(&self.with.store.marks(&self.with.context.part)).await?;
+        self.sink = Some(sink);
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<(), Failure> {
+        match &self.sink {
+            Some(sink) => Running::new(&**sink, &self.with).run().await,
+            None => Err(Failure { text: "the sink is not open".into(), needs: Needs::Time }),
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(mut sink) = self.sink.take() {
+            sink.close().await;
+        }
+    }
+}
+
+/// A batch that came back.
+struct Landed {
+    lease: Lease,
+    answer: Result<Delivery, SinkError>,
+    took: Duration,
+}
+
+type Leasing<'a> = Pin<Box<dyn Future<Output = Result<Lease, TakeError>> + Send + 'a>>;
+
+/// A sink while it runs.
+struct Running<'a> {
+    sink: &'a dyn Sink,
+    with: &'a With,
+    flights: Flights<'a, Landed>,
+    leasing: Option<Leasing<'a>>,
+    /// When to go on after a failure.
+    hold: Option<Instant>,
+    draining: bool,
+    attempts: Attempts,
+    unreachable: BackOff,
+    refused: BackOff,
+}
+
+/// What a running sink waits for.
+enum Next {
+    Landed(Box<Landed>),
+    Leased(Result<Lease, TakeError>),
+    HoldOver,
+    Tick,
+    Drain,
+    /// While draining: the channel may have become empty by another sink.
+    Look,
+}
+
+/// How often a draining sink looks whether another one has emptied the channel.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The longest wait that a peer can ask for.
+const LONGEST_AFTER: Duration = Duration::from_secs(3600);
+
+impl<'a> Running<'a> {
+    fn new(sink: &'a dyn Sink, with: &'a With) -> Self {
+        let (retry, chance) = (&with.retry, &with.context.chance);
+        Self {
+            sink,
+            with,
+            flights: Flights::new(),
+            leasing: None,
+            hold: None,
+            draining: false,
+            attempts: Attempts::new(retry.max_attempts),
+            unreachable: BackOff::new(retry.least, retry.unreachable, chance.clone()),
+            refused: BackOff::new(retry.least, retry.refusing, chance.clone()),
+        }
+    }
+
+    /// Runs until asked to drain, and then until nothing is in hand and, where the channel would be
+    /// lost, the channel is empty.
+    async fn run(mut self) -> Result<(), Failure> {
+        while !self.is_over() {
+            match self.next().await {
+                Next::Landed(landed) => self.settle(*landed).await?,
+                Next::Leased(Ok(lease)) => self.deliver(lease).await,
+                Next::Leased(Err(error)) => self.store_failed(error)?,
+                Next::HoldOver => self.hold = None,
+                Next::Tick => self.tick().await?,
+                Next::Drain => self.drain(),
+                Next::Look => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Next {
+        let idle = self.flights.is_empty();
+        let may_take = self.hold.is_none() && self.flights.len() < self.sink.window().max(1);
+        if may_take && !(self.draining && !self.with.empties) && self.leasing.is_none() {
+            self.leasing = Some(self.with.store.lease(&self.with.channel, self.with.want));
+        }
+        self.show();
+        let hold = self.hold.filter(|_| idle);
+        let tick = self.sink.tick_after().filter(|_| idle && self.hold.is_none());
+        tokio::select! {
+            biased;
+            landed = self.flights.next(), if !idle => Next::Landed(Box::new(landed)),
+            () = self.with.context.stop.draining(), if !self.draining => Next::Drain,
+            () = until(hold), if hold.is_some() => Next::HoldOver,
+            leased = leased(&mut self.leasing), if may_take => Next::Leased(leased),
+            () = time::sleep(tick.unwrap_or_default()), if tick.is_some() => Next::Tick,
+            () = time::sleep(LOOK), if self.draining && idle => Next::Look,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.draining && self.flights.is_empty() && (!self.with.empties || self.is_empty())
+    }
+
+    fn is_empty(&self) -> bool {
+        let channels = self.with.inspect.channels();
+        channels.iter().all(|info| info.name != self.with.channel || info.events == 0)
+    }
+
+    /// A lease that is not there yet is given up, unless the channel is to be emptied.
+    fn drain(&mut self) {
+        self.draining = true;
+        if !self.with.empties {
+            self.leasing = None;
+            self.hold = None;
+        }
+    }
+
+    async fn deliver(&mut self, lease: Lease) {
+        self.leasing = None;
+        let (sink, with) = (self.sink, self.with);
+        let metrics = &with.metrics;
+        let full = lease.batch.len() >= with.want.events;
+        if full { &metrics.complete_batches } else { &metrics.underflow_batches }.add(1);
+        metrics.attempted_events.add(lease.batch.len() as u64);
+        let began = Instant::now();
+        let flight = async move {
+            let answer = sink.deliver(&lease.batch, &with.context).await;
+            Landed { lease, answer, took: began.elapsed() }
+        };
+        self.flights.launch(flight).await;
+        self.show_in_flight();
+    }
+
+    async fn settle(&mut self, landed: Landed) -> Result<(), Failure> {
+        let Landed { lease, answer, took } = landed;
+        let with = self.with;
+        self.show_in_flight();
+        with.metrics.seconds.observe(took);
+        let now_ms = with.context.clock.wall_ms();
+        let case = Case { part: &with.context.part, lease: &lease, now_ms };
+        let verdict = case.judge(answer, &mut self.attempts);
+        let bytes = lease.batch.bytes() as u64;
+        with.cell.doing(Doing::Settling);
+        let settling = with.store.settle(lease, verdict.settlement);
+        if let Err(error) = self.flights.beside(settling).await {
+            return self.store_failed(error);
+        }
+        self.count(verdict.tally, bytes);
+        if verdict.confirm
+            && let Err(error) = self.flights.beside(self.sink.settled()).await
+        {
+            self.failed(&error)?;
+        }
+        match verdict.then {
+            Then::GoOn => {
+                self.went_well();
+                Ok(())
+            }
+            Then::Stop { error } => self.stop(error),
+            Then::Hold { why, after, error } => {
+                if verdict.tally.done > 0 {
+                    self.went_well();
+                }
+                self.hold(why, after, &error);
+                Ok(())
+            }
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), Failure> {
+        let with = self.with;
+        let marks = match self.sink.tick().await {
+            Ok(marks) => marks,
+            Err(error) => return self.failed(&error),
+        };
+        if !marks.is_empty() {
+            let commit = Commit {
+                part: with.context.part.clone(),
+                puts: Vec::new(),
+                marks,
+                effects: Effects::default(),
+                deadline: None,
+                received_ms: with.context.clock.wall_ms(),
+            };
+            if let Err(error) = with.store.commit(commit).await {
+                with.metrics.store_failures.add(1);
+                self.hold(Why::Unreachable, None, &error.to_string());
+                return Ok(());
+            }
+        }
+        match self.sink.settled().await {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// A failure beside a delivery: the sink's own housekeeping.
+    fn failed(&mut self, error: &SinkError) -> Result<(), Failure> {
+        let text = chain_text(error);
+        match error {
+            SinkError::Fatal { .. } => return self.stop(text),
+            SinkError::Unreachable { .. } => self.hold(Why::Unreachable, None, &text),
+            SinkError::Refused { after, .. } => self.hold(Why::Refused, *after, &text),
+            _ => self.hold(Why::Refused, None, &text),
+        }
+        Ok(())
+    }
+
+    fn stop(&self, text: String) -> Result<(), Failure> {
+        self.with.metrics.fatal.add(1);
+        Err(Failure { text, needs: Needs::Human })
+    }
+
+    /// The events are back in the channel.
+    fn store_failed(&mut self, error: TakeError) -> Result<(), Failure> {
+        self.leasing = None;
+        let text = chain_text(&error);
+        match error {
+            // The agent is going down; nothing can be delivered any more.
+            TakeError::Closed if self.draining => Err(Failure { text, needs: Needs::Time }),
+            TakeError::NoChannel { .. } => Err(Failure { text, needs: Needs::Human }),
+            _ => {
+                self.with.metrics.store_failures.add(1);
+                let wait = self.unreachable.next();
+                self.wait(wait, &text);
+                Ok(())
+            }
+        }
+    }
+
+    fn hold(&mut self, why: Why, after: Option<Duration>, error: &str) {
+        let (metric, back_off) = match why {
+            Why::Unreachable => (&self.with.metrics.unreachable, &mut self.unreachable),
+            Why::Refused => (&self.with.metrics.refused, &mut self.refused),
+        };
+        metric.add(1);
+        let mut wait = back_off.next();
+        if let Some(after) = after {
+            // Not before the time that was asked for, and not all at that time.
+            wait = after.min(LONGEST_AFTER) + wait.min(after / 10);
+        }
+        self.wait(wait, error);
+    }
+
+    fn wait(&mut self, wait: Duration, error: &str) {
+        self.leasing = None;
+        let until = Instant::now() + wait;
+        self.hold = Some(self.hold.map_or(until, |other| other.max(until)));
+        let part = &self.with.context.part;
+        if self.with.cell.error(error) {
+            warn!(%part, error, "delivery failed, trying again");
+        }
+        self.with.cell.enter(State::Retrying, Doing::BackOff(until));
+    }
+
+    fn went_well(&mut self) {
+        self.unreachable.reset();
+        self.refused.reset();
+        if self.with.cell.success() {
+            info!(part = %self.with.context.part, "delivering again");
+        }
+    }
+
+    fn count(&self, tally: Tally, bytes: u64) {
+        let metrics = &self.with.metrics;
+        metrics.delivered_events.add(tally.done);
+        if tally.retry == 0 && tally.dead == 0 {
+            metrics.delivered_bytes.add(bytes);
+        }
+        metrics.retried_events.add(tally.retry);
+        metrics.dead_events.add(tally.dead);
+        metrics.discarded_events.add(tally.discarded);
+    }
+
+    fn show(&self) {
+        self.with.cell.doing(match (self.flights.len(), self.hold) {
+            (0, Some(until)) => Doing::BackOff(until),
+            (0, None) => Doing::Waiting,
+            (batches, _) => Doing::Delivering(batches),
+        });
+    }
+
+    fn show_in_flight(&self) {
+        let batches = i64::try_from(self.flights.len()).unwrap_or(i64::MAX);
+        self.with.metrics.in_flight.set(batches);
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn leased(leasing: &mut Option<Leasing<'_>>) -> Result<Lease, TakeError> {
+    match leasing {
+        Some(leasing) => leasing.await,
+        None => std::future::pending().await,
+    }
+}
