@@ -45,8 +45,8 @@ fn formatting(workspace: &Workspace) -> Result<()> {
 }
 
 fn dependencies(workspace: &Workspace) -> Result<()> {
-    let mut cargo = workspace.cargo(["deny", "--offline", "--all-features", "check"]);
-    cargo.args(["--config", ".deny.toml", "bans", "licenses", "sources"]);
+    let mut cargo = workspace.cargo(["deny", "--offline", "--all-features", "--config"]);
+    cargo.args([".deny.toml", "check", "bans", "licenses", "sources"]);
     let next = "if cargo-deny is missing, `.ci/run` installs it; else see `.deny.toml` for what is \
                 allowed and why";
     step::run("bans, licences, sources", &mut cargo, next)
