@@ -79,6 +79,8 @@ pub enum FaultKind {
     Value { bytes: usize, allowed: usize },
     #[error("a header that is not UTF-8")]
     NotText,
+    #[error("an event of {bytes} bytes, more than a channel holds when empty")]
+    Capacity { bytes: usize },
 }
 
 /// What checking found: the events to keep, and those beyond a limit.
