@@ -1,6 +1,6 @@
 //! The receiving side of a connection.
 
-use std::{io, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use levada_core::{Limits, Malformed, batch::Checked};
 use levada_net::{Stream, within};
@@ -99,6 +99,19 @@ impl ServerError {
     pub fn is_violation(&self) -> bool {
         !matches!(self, Self::Io(_))
     }
+
+    /// The error and its causes in one line, for the peer and for a log.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
 }
 
 /// How often a peer may say a hash that nobody knows. A Flume does so once.
@@ -169,7 +182,7 @@ impl Server {
                         greeting: self.due,
                     };
                     // The peer's fault is worth more than a failure to tell it.
-                    let _told = self.reply_error(token, &text(&error)).await.is_ok();
+                    let _told = self.reply_error(token, &error.report()).await.is_ok();
                     return Err(error);
                 }
             }
@@ -281,16 +294,4 @@ impl Server {
         self.out.shrink_to(KEPT);
         Ok(())
     }
-}
-
-/// An error and its causes in one line, for the peer.
-fn text(error: &ServerError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
