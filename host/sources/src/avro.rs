@@ -82,10 +82,16 @@ impl SourceFactory for Factory {
             }
         };
         refuse("max-frame", params.max_frame, LARGEST_FRAME, "");
-        refuse("max-event", params.max_event, params.max_frame, ", the size of `max-frame`");
+        refuse(
+            "max-event",
+            params.max_event,
+            params.max_frame,
+            ", the size of `max-frame`",
+        );
         if params.put_timeout >= CLIENTS_WAIT {
             let message = "peers will have given up before";
-            let problem = Problem::warning(span("put-timeout"), table.path_of("put-timeout"), message);
+            let problem =
+                Problem::warning(span("put-timeout"), table.path_of("put-timeout"), message);
             problems.push(problem.help("clients wait 20s and then send the batch again"));
         }
     }
@@ -120,7 +126,9 @@ impl Source for AvroSource {
         let what = || format!("cannot listen on `{listen}`");
         let listener = self.transport.bind(listen).await;
         let listener = listener.map_err(|error| OpenError::with(what(), error))?;
-        let at = listener.local_addr().map_err(|error| OpenError::with(what(), error))?;
+        let at = listener
+            .local_addr()
+            .map_err(|error| OpenError::with(what(), error))?;
         info!(source = %self.part, listen = %at, "listening");
         self.listener = Some(listener);
         Ok(())
@@ -128,7 +136,9 @@ impl Source for AvroSource {
 
     async fn run(&mut self, out: Arc<dyn Ingest>, cx: &RunContext) -> Result<(), SourceError> {
         let Some(listener) = self.listener.take() else {
-            return Err(SourceError::new("the avro source was run without being opened"));
+            return Err(SourceError::new(
+                "the avro source was run without being opened",
+            ));
         };
         let limits = ConnectionLimits {
             total: self.params.max_connections,
@@ -145,7 +155,10 @@ impl Source for AvroSource {
 
 impl AvroSource {
     fn shared(&self, out: Arc<dyn Ingest>, cx: &RunContext) -> connection::Shared {
-        let events = Limits { event: self.params.max_event.as_usize(), ..Limits::default() };
+        let events = Limits {
+            event: self.params.max_event.as_usize(),
+            ..Limits::default()
+        };
         let server = ServerParams {
             max_frame: self.params.max_frame.as_usize(),
             events,
@@ -153,7 +166,11 @@ impl AvroSource {
             ..ServerParams::default()
         };
         connection::Shared::new(
-            connection::Place { part: self.part.clone(), out, stop: cx.stop.clone() },
+            connection::Place {
+                part: self.part.clone(),
+                out,
+                stop: cx.stop.clone(),
+            },
             server,
             self.params.put_timeout,
             self.chance.clone(),
@@ -177,7 +194,11 @@ impl Metrics {
         let counter = |name, help, labels: &[(&str, &str)]| registry.counter(name, help, labels);
         let calls = |status| {
             let help = "Calls that an avro source answered, by status.";
-            counter("levada_avro_received_calls", help, &[("part", part), ("status", status)])
+            counter(
+                "levada_avro_received_calls",
+                help,
+                &[("part", part), ("status", status)],
+            )
         };
         let labels = [("part", part)];
         let open = "Connections that an avro source holds.";
