@@ -181,3 +181,6 @@ fn buckets() -> histogram::Histogram {
     let decades = (-4..2).map(|power| 10_f64.powi(power));
     histogram::Histogram::new(decades.flat_map(|d| [d, 2.0 * d, 5.0 * d]).chain([100.0]))
 }
+
+#[cfg(test)]
+mod tests;
