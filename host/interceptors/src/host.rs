@@ -73,9 +73,16 @@ impl InterceptorFactory for Factory {
 
     fn build(&self, _part: &PartId, params: &HostParams) -> Arc<dyn Interceptor> {
         let existing = Existing::preserve(params.preserve_existing);
-        let header = SetHeader { name: params.host_header.clone(), existing };
+        let header = SetHeader {
+            name: params.host_header.clone(),
+            existing,
+        };
         let look_up = if params.use_ip { own_address } else { own_name };
-        Arc::new(Host { header, look_up, found: OnceLock::new() })
+        Arc::new(Host {
+            header,
+            look_up,
+            found: OnceLock::new(),
+        })
     }
 }
 
@@ -91,13 +98,20 @@ pub(crate) fn own_name() -> Option<String> {
 /// Connecting a UDP socket only asks the routing table. Nothing is sent, and the addresses asked
 /// for are of the ranges kept for documentation (RFC 5737, RFC 3849).
 pub(crate) fn own_address() -> Option<String> {
-    let v4 = || source_towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let v4 = || {
+        source_towards(
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
+        )
+    };
     let v6 = || {
         let outside = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
         source_towards(Ipv6Addr::UNSPECIFIED.into(), outside.into())
     };
     let loopback = || source_towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into());
-    v4().or_else(v6).or_else(loopback).map(|address| address.to_string())
+    v4().or_else(v6)
+        .or_else(loopback)
+        .map(|address| address.to_string())
 }
 
 fn source_towards(any: IpAddr, outside: IpAddr) -> Option<IpAddr> {

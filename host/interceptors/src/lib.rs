@@ -23,7 +23,9 @@ pub fn kinds(deps: &Deps) -> Vec<InterceptorKind> {
     vec![
         InterceptorKind::of(host::Factory),
         InterceptorKind::of(static_header::Factory),
-        InterceptorKind::of(timestamp::Factory { clock: Arc::clone(&deps.clock) }),
+        InterceptorKind::of(timestamp::Factory {
+            clock: Arc::clone(&deps.clock),
+        }),
     ]
 }
 

@@ -19,7 +19,11 @@ pub(crate) enum Existing {
 impl Existing {
     /// Reads the key `preserve-existing`.
     pub(crate) fn preserve(preserve: bool) -> Self {
-        if preserve { Self::Preserve } else { Self::Overwrite }
+        if preserve {
+            Self::Preserve
+        } else {
+            Self::Overwrite
+        }
     }
 }
 
@@ -27,7 +31,9 @@ impl SetHeader {
     /// Sets the header on every event that is to have it. The patch is made once.
     pub(crate) fn set(&self, batch: &Batch, value: &str) -> Batch {
         let mut patch = Patch::new();
-        patch.set(&self.name, value).expect("an empty patch names no header yet");
+        patch
+            .set(&self.name, value)
+            .expect("an empty patch names no header yet");
         let mut edit = batch.edit();
         while let Some(event) = edit.peek() {
             if self.existing == Existing::Preserve && event.header(&self.name).is_some() {

@@ -54,7 +54,13 @@ impl InterceptorFactory for Factory {
 
     fn build(&self, _part: &PartId, params: &StaticParams) -> Arc<dyn Interceptor> {
         let existing = Existing::preserve(params.preserve_existing);
-        let header = SetHeader { name: params.key.clone(), existing };
-        Arc::new(Static { header, value: params.value.clone() })
+        let header = SetHeader {
+            name: params.key.clone(),
+            existing,
+        };
+        Arc::new(Static {
+            header,
+            value: params.value.clone(),
+        })
     }
 }

@@ -53,7 +53,13 @@ impl InterceptorFactory for Factory {
 
     fn build(&self, _part: &PartId, params: &TimestampParams) -> Arc<dyn Interceptor> {
         let existing = Existing::preserve(params.preserve_existing);
-        let header = SetHeader { name: params.header_name.clone(), existing };
-        Arc::new(Timestamp { header, clock: Arc::clone(&self.clock) })
+        let header = SetHeader {
+            name: params.header_name.clone(),
+            existing,
+        };
+        Arc::new(Timestamp {
+            header,
+            clock: Arc::clone(&self.clock),
+        })
     }
 }
