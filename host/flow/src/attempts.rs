@@ -17,7 +17,10 @@ const REMEMBERED: usize = 100_000;
 
 impl Attempts {
     pub(crate) fn new(most: Option<u32>) -> Self {
-        Self { most, counts: HashMap::new() }
+        Self {
+            most,
+            counts: HashMap::new(),
+        }
     }
 
     /// Whether there is anything to count.
@@ -46,6 +49,7 @@ impl Attempts {
 
 /// The position of each event of a lease, in order.
 pub(crate) fn positions(lease: &Lease) -> Vec<u64> {
-    let of_run = |run: &levada_core::origin::PositionRun| run.first..run.first + u64::from(run.count);
+    let of_run =
+        |run: &levada_core::origin::PositionRun| run.first..run.first + u64::from(run.count);
     lease.positions.0.iter().flat_map(of_run).collect()
 }

@@ -16,14 +16,20 @@ pub(crate) struct BackOff {
 impl BackOff {
     /// The first ceiling is `least`, the last `most`.
     pub(crate) fn new(least: Duration, most: Duration, chance: Chance) -> Self {
-        Self { least, most, failures: 0, chance }
+        Self {
+            least,
+            most,
+            failures: 0,
+            chance,
+        }
     }
 
     /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        self.chance.jitter(self.least.saturating_mul(factor).min(self.most))
+        self.chance
+            .jitter(self.least.saturating_mul(factor).min(self.most))
     }
 
     /// Begins anew after a success.

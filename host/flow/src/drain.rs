@@ -65,8 +65,19 @@ pub(crate) async fn drain(
 ) -> Drained {
     let began = Instant::now();
     let mut drained = Drained::default();
-    let mut draining = Draining { status, stop, since: began, reported: began };
-    let Tasks { mut sources, mut sinks, stop_sources, close_ingest, stop_sinks } = tasks;
+    let mut draining = Draining {
+        status,
+        stop,
+        since: began,
+        reported: began,
+    };
+    let Tasks {
+        mut sources,
+        mut sinks,
+        stop_sources,
+        close_ingest,
+        stop_sinks,
+    } = tasks;
     info!(within_ms = millis(within), "draining");
 
     stop_sources.drain();
@@ -119,7 +130,10 @@ impl Draining<'_> {
         let parts = self.status.parts();
         let running = tasks.running().map(|name| {
             let part = parts.iter().find(|part| part.part.to_string() == name);
-            part.map_or_else(|| name.to_owned(), |part| format!("{name} ({})", part.waits_for))
+            part.map_or_else(
+                || name.to_owned(),
+                |part| format!("{name} ({})", part.waits_for),
+            )
         });
         let running = running.collect::<Vec<_>>().join(", ");
         warn!(%running, after_ms = millis(self.since.elapsed()), "still draining");
@@ -137,7 +151,10 @@ async fn cut_off(tasks: &mut TaskSet, drained: &mut Drained) {
     drained.cut_off.extend(names);
     if time::timeout(LET_GO, tasks.abort()).await.is_err() {
         let blocked = tasks.running().collect::<Vec<_>>().join(", ");
-        error!(parts = blocked, "a part blocks its thread and cannot be stopped");
+        error!(
+            parts = blocked,
+            "a part blocks its thread and cannot be stopped"
+        );
     }
 }
 

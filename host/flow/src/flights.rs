@@ -22,7 +22,9 @@ enum Flight<'a, T> {
 
 impl<'a, T: Unpin> Flights<'a, T> {
     pub(crate) fn new() -> Self {
-        Self { inner: VecDeque::new() }
+        Self {
+            inner: VecDeque::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

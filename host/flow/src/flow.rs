@@ -74,8 +74,11 @@ impl Flow {
             .iter()
             .map(|source| around.source(source, &sources_stop, &ingest_closed, share()))
             .collect();
-        let mut sinks: Vec<_> =
-            plan.sinks.iter().map(|sink| around.sink(sink, &sinks_stop)).collect();
+        let mut sinks: Vec<_> = plan
+            .sinks
+            .iter()
+            .map(|sink| around.sink(sink, &sinks_stop))
+            .collect();
 
         let mut errors = Vec::new();
         for part in sinks.iter_mut().chain(&mut sources) {
@@ -87,11 +90,22 @@ impl Flow {
             }
             return Err(OpenErrors(errors));
         }
-        let cells = sources.iter().chain(&sinks).map(|part| Arc::clone(&part.keeper.cell));
+        let cells = sources
+            .iter()
+            .chain(&sinks)
+            .map(|part| Arc::clone(&part.keeper.cell));
         let status = Status::new(cells.collect(), Arc::clone(&around.inspect));
         status.show_in(&around.registry);
         let inspect = around.inspect;
-        Ok(Self { sources, sinks, stop_sources, close_ingest, stop_sinks, status, inspect })
+        Ok(Self {
+            sources,
+            sinks,
+            stop_sources,
+            close_ingest,
+            stop_sinks,
+            status,
+            inspect,
+        })
     }
 
     /// What every part does; stays readable after the flow has ended.
@@ -105,11 +119,25 @@ impl Flow {
     /// The store stays open: the caller closes it afterwards. Dropped, everything is cut off at
     /// once: what was not acknowledged stays with its sender, what was leased goes back.
     pub async fn run(self, stop: &Stop, within: Duration) -> Drained {
-        let Self { sources, sinks, stop_sources, close_ingest, stop_sinks, status, inspect } = self;
+        let Self {
+            sources,
+            sinks,
+            stop_sources,
+            close_ingest,
+            stop_sinks,
+            status,
+            inspect,
+        } = self;
         let sinks = start(sinks);
         let sources = start(sources);
         stop.draining().await;
-        let tasks = Tasks { sources, sinks, stop_sources, close_ingest, stop_sinks };
+        let tasks = Tasks {
+            sources,
+            sinks,
+            stop_sources,
+            close_ingest,
+            stop_sinks,
+        };
         drain::drain(tasks, &status, &inspect, stop, within).await
     }
 }
@@ -131,13 +159,20 @@ impl Part {
             Err(panic) => OpenError::new(format!("panicked: {panic}")),
         };
         self.keeper.cell.error(&chain_text(&error));
-        Err(PartError { part: self.keeper.cell.part.clone(), error })
+        Err(PartError {
+            part: self.keeper.cell.part.clone(),
+            error,
+        })
     }
 }
 
 impl Surroundings {
     fn source(&self, plan: &SourcePlan, stop: &Stop, closed: &Stop, in_flight: InFlight) -> Part {
-        let cell = Cell::new(plan.part.clone(), plan.channels.clone(), Arc::clone(&self.clock));
+        let cell = Cell::new(
+            plan.part.clone(),
+            plan.channels.clone(),
+            Arc::clone(&self.clock),
+        );
         let behind = Behind {
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
@@ -152,7 +187,10 @@ impl Surroundings {
             context: self.context(&plan.part, stop),
             source: None,
         };
-        Part { keeper: self.keeper(cell, stop), runner: Box::new(runner) }
+        Part {
+            keeper: self.keeper(cell, stop),
+            runner: Box::new(runner),
+        }
     }
 
     fn sink(&self, plan: &SinkPlan, stop: &Stop) -> Part {
@@ -172,8 +210,15 @@ impl Surroundings {
             metrics: SinkMetrics::new(&self.registry, &plan.part),
             cell: Arc::clone(&cell),
         };
-        let runner = SinkRunner { build: Arc::clone(&plan.build), with, sink: None };
-        Part { keeper: self.keeper(cell, stop), runner: Box::new(runner) }
+        let runner = SinkRunner {
+            build: Arc::clone(&plan.build),
+            with,
+            sink: None,
+        };
+        Part {
+            keeper: self.keeper(cell, stop),
+            runner: Box::new(runner),
+        }
     }
 
     fn context(&self, part: &PartId, stop: &Stop) -> RunContext {
@@ -187,19 +232,28 @@ impl Surroundings {
 
     fn keeper(&self, cell: Arc<Cell>, stop: &Stop) -> Keeper {
         let metrics = PartMetrics::new(&self.registry, &cell.part);
-        Keeper { cell, stop: stop.clone(), chance: self.chance.clone(), metrics }
+        Keeper {
+            cell,
+            stop: stop.clone(),
+            chance: self.chance.clone(),
+            metrics,
+        }
     }
 }
 
 impl fmt::Debug for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flow").field("parts", &self.status).finish_non_exhaustive()
+        f.debug_struct("Flow")
+            .field("parts", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surroundings").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Surroundings")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,8 +271,11 @@ impl Error for PartError {
 
 impl fmt::Display for OpenErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list: Vec<_> =
-            self.0.iter().map(|part| format!("{part}: {}", chain_text(&part.error))).collect();
+        let list: Vec<_> = self
+            .0
+            .iter()
+            .map(|part| format!("{part}: {}", chain_text(&part.error)))
+            .collect();
         f.write_str(&list.join("; "))
     }
 }

@@ -23,7 +23,10 @@ impl InFlight {
     pub(crate) fn share_of(total: usize, sources: usize) -> Self {
         let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
         let share = (total / sources.max(1)).clamp(LEAST_SHARE, most);
-        Self { bytes: Semaphore::new(share), share }
+        Self {
+            bytes: Semaphore::new(share),
+            share,
+        }
     }
 
     /// The share in bytes.
@@ -44,7 +47,9 @@ impl InFlight {
         let room = self.bytes.acquire_many(wanted);
         let room = match deadline {
             None => room.await,
-            Some(at) => time::timeout_at(at, room).await.map_err(|_| PutError::Deadline)?,
+            Some(at) => time::timeout_at(at, room)
+                .await
+                .map_err(|_| PutError::Deadline)?,
         };
         // The semaphore is closed by nobody.
         room.map_err(|_| PutError::Stopping)

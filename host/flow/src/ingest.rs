@@ -47,9 +47,14 @@ pub(crate) struct Behind<'a> {
 
 impl SourceIngest {
     pub(crate) fn new(plan: &SourcePlan, behind: Behind<'_>) -> Self {
-        let metrics = |link: &Link| InterceptorMetrics::new(behind.registry, &link.part, &plan.part);
+        let metrics =
+            |link: &Link| InterceptorMetrics::new(behind.registry, &link.part, &plan.part);
         Self {
-            chain: plan.interceptors.iter().map(|link| (link.clone(), metrics(link))).collect(),
+            chain: plan
+                .interceptors
+                .iter()
+                .map(|link| (link.clone(), metrics(link)))
+                .collect(),
             metrics: SourceMetrics::new(behind.registry, &plan.part),
             part: plan.part.clone(),
             selector: Arc::clone(&plan.selector),
@@ -85,13 +90,25 @@ impl SourceIngest {
         effects.count(&self.part, Counter::Accepted, accepted as u64);
         effects.count(&self.part, Counter::Put, split.routed as u64);
         effects.count(&self.part, Counter::DeadLettered, dead);
-        effects.count_reason(&self.part, Counter::Discarded, "no-route", split.unrouted as u64);
+        effects.count_reason(
+            &self.part,
+            Counter::Discarded,
+            "no-route",
+            split.unrouted as u64,
+        );
         if split.puts.is_empty() && put.marks.is_empty() && effects.is_empty() {
             return Ok(());
         }
         let part = self.part.clone();
         let (puts, marks) = (split.puts, put.marks);
-        let commit = Commit { part, puts, marks, effects, deadline, received_ms };
+        let commit = Commit {
+            part,
+            puts,
+            marks,
+            effects,
+            deadline,
+            received_ms,
+        };
         let _committing = self.cell.stage(Stage::Store);
         self.store.commit(commit).await?;
         drop(room);
@@ -112,7 +129,11 @@ impl SourceIngest {
             return Ok(batch);
         }
         let _running = self.cell.stage(Stage::Interceptors);
-        let call = Call { part: &self.part, attempt: 1, received_ms };
+        let call = Call {
+            part: &self.part,
+            attempt: 1,
+            received_ms,
+        };
         for (link, metrics) in &self.chain {
             let before = batch.len();
             if before == 0 {
@@ -120,10 +141,14 @@ impl SourceIngest {
             }
             let began = Instant::now();
             let mut own = Effects::default();
-            batch = link.interceptor.intercept(batch, &call, &mut own).await.map_err(|error| {
-                metrics.failures.add(1);
-                put_error(link, error)
-            })?;
+            batch = link
+                .interceptor
+                .intercept(batch, &call, &mut own)
+                .await
+                .map_err(|error| {
+                    metrics.failures.add(1);
+                    put_error(link, error)
+                })?;
             metrics.seconds.observe(began.elapsed());
             metrics.in_events.add(before as u64);
             metrics.out_events.add(batch.len() as u64);
@@ -141,7 +166,11 @@ impl SourceIngest {
         effects.count(&self.part, Counter::Made, out.saturating_sub(before));
         let missing = before.saturating_sub(out);
         effects.count_reason(&self.part, Counter::Discarded, "unstated", missing);
-        for count in own.counts.into_iter().filter(|count| count.counter == Counter::Discarded) {
+        for count in own
+            .counts
+            .into_iter()
+            .filter(|count| count.counter == Counter::Discarded)
+        {
             effects.count_reason(&self.part, Counter::Discarded, &count.reason, count.amount);
         }
         effects.dead_letters.extend(own.dead_letters);
@@ -226,16 +255,27 @@ impl Ingest for SourceIngest {
 }
 
 fn discards(effects: &Effects) -> u64 {
-    let discarded = effects.counts.iter().filter(|count| count.counter == Counter::Discarded);
+    let discarded = effects
+        .counts
+        .iter()
+        .filter(|count| count.counter == Counter::Discarded);
     discarded.map(|count| count.amount).sum()
 }
 
 fn put_error(link: &Link, error: InterceptError) -> PutError {
     let part = link.part.to_string();
     match error {
-        InterceptError::Later { reason, after } => PutError::Later { part, reason, after },
+        InterceptError::Later { reason, after } => PutError::Later {
+            part,
+            reason,
+            after,
+        },
         InterceptError::Fatal { reason } => PutError::Fatal { part, reason },
-        other => PutError::Later { part, reason: other.to_string(), after: None },
+        other => PutError::Later {
+            part,
+            reason: other.to_string(),
+            after: None,
+        },
     }
 }
 

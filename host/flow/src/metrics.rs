@@ -32,7 +32,11 @@ impl SourceMetrics {
         let count = |name, help| registry.counter(name, help, &labels);
         let failures = |reason| {
             let labels = [("part", part.as_str()), ("reason", reason)];
-            registry.counter("levada_source_put_failures", "Puts that were refused", &labels)
+            registry.counter(
+                "levada_source_put_failures",
+                "Puts that were refused",
+                &labels,
+            )
         };
         Self {
             received_batches: count("levada_source_received_batches", "Batches offered"),
@@ -42,7 +46,10 @@ impl SourceMetrics {
                 "levada_source_accepted_events",
                 "Events committed, whatever became of them",
             ),
-            received_bytes: count("levada_source_received_bytes", "Bytes of the events offered"),
+            received_bytes: count(
+                "levada_source_received_bytes",
+                "Bytes of the events offered",
+            ),
             discarded_events: count(
                 "levada_source_discarded_events",
                 "Events that interceptors discarded or that had no channel",
@@ -102,8 +109,14 @@ impl InterceptorMetrics {
         let labels = [("on", on.as_str()), ("part", part.as_str())];
         let count = |name, help| registry.counter(name, help, &labels);
         Self {
-            in_events: count("levada_interceptor_in_events", "Events given to the interceptor"),
-            out_events: count("levada_interceptor_out_events", "Events that came out of it"),
+            in_events: count(
+                "levada_interceptor_in_events",
+                "Events given to the interceptor",
+            ),
+            out_events: count(
+                "levada_interceptor_out_events",
+                "Events that came out of it",
+            ),
             failures: count("levada_interceptor_failures", "Batches it did not handle"),
             seconds: registry.histogram(
                 "levada_interceptor_seconds",
@@ -144,16 +157,29 @@ impl SinkMetrics {
         let count = |name, help| registry.counter(name, help, &labels);
         let failures = |reason| {
             let labels = [("part", part.as_str()), ("reason", reason)];
-            registry.counter("levada_sink_failures", "Batches that were not delivered", &labels)
+            registry.counter(
+                "levada_sink_failures",
+                "Batches that were not delivered",
+                &labels,
+            )
         };
         Self {
             complete_batches: count("levada_sink_complete_batches", "Batches taken full"),
-            underflow_batches: count("levada_sink_underflow_batches", "Batches taken less than full"),
+            underflow_batches: count(
+                "levada_sink_underflow_batches",
+                "Batches taken less than full",
+            ),
             attempted_events: count("levada_sink_attempted_events", "Events given to the sink"),
             delivered_events: count("levada_sink_delivered_events", "Events the other side has"),
-            delivered_bytes: count("levada_sink_delivered_bytes", "Bytes of batches delivered whole"),
+            delivered_bytes: count(
+                "levada_sink_delivered_bytes",
+                "Bytes of batches delivered whole",
+            ),
             retried_events: count("levada_sink_retried_events", "Events that went back"),
-            dead_events: count("levada_sink_dead_lettered_events", "Events the sink rejected"),
+            dead_events: count(
+                "levada_sink_dead_lettered_events",
+                "Events the sink rejected",
+            ),
             discarded_events: count("levada_sink_discarded_events", "Events gone on purpose"),
             unreachable: failures("unreachable"),
             refused: failures("refused"),

@@ -2,9 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use levada_core::{
-    ChannelName, Interceptor, PartId, Selector, Sink, Source, Want, factory::Build,
-};
+use levada_core::{ChannelName, Interceptor, PartId, Selector, Sink, Source, Want, factory::Build};
 
 /// The parts of an agent and how they are joined.
 #[derive(Debug, Clone, Default)]

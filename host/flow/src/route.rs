@@ -35,12 +35,23 @@ pub(crate) fn split(selector: &dyn Selector, batch: &Batch) -> Split {
 
 fn whole(route: &Route, batch: &Batch) -> Split {
     let puts: Vec<_> = channels(route)
-        .map(|(channel, need)| ChannelPut { channel: channel.clone(), batch: batch.clone(), need })
+        .map(|(channel, need)| ChannelPut {
+            channel: channel.clone(),
+            batch: batch.clone(),
+            need,
+        })
         .collect();
     if puts.is_empty() {
-        return Split { unrouted: batch.len(), ..Split::default() };
+        return Split {
+            unrouted: batch.len(),
+            ..Split::default()
+        };
     }
-    Split { puts, routed: batch.len(), unrouted: 0 }
+    Split {
+        puts,
+        routed: batch.len(),
+        unrouted: 0,
+    }
 }
 
 fn channels(route: &Route) -> impl Iterator<Item = (&ChannelName, Need)> {
@@ -61,9 +72,14 @@ struct Targets<'a> {
 impl<'a> Targets<'a> {
     fn add(&mut self, place: usize, route: &'a Route) {
         let known = &mut self.channels;
-        let targets = self.of_route.entry(std::ptr::from_ref(route)).or_insert_with(|| {
-            channels(route).map(|(name, need)| target(known, name, need)).collect()
-        });
+        let targets = self
+            .of_route
+            .entry(std::ptr::from_ref(route))
+            .or_insert_with(|| {
+                channels(route)
+                    .map(|(name, need)| target(known, name, need))
+                    .collect()
+            });
         self.unrouted += usize::from(targets.is_empty());
         for target in targets {
             self.channels[*target].2.push(place);
@@ -73,8 +89,16 @@ impl<'a> Targets<'a> {
     fn finish(self, batch: &Batch) -> Split {
         let put = |(channel, need, places): (&ChannelName, Need, Vec<usize>)| {
             let all = places.len() == batch.len();
-            let batch = if all { batch.clone() } else { batch.select(places) };
-            ChannelPut { channel: channel.clone(), batch, need }
+            let batch = if all {
+                batch.clone()
+            } else {
+                batch.select(places)
+            };
+            ChannelPut {
+                channel: channel.clone(),
+                batch,
+                need,
+            }
         };
         Split {
             routed: batch.len() - self.unrouted,

@@ -14,8 +14,13 @@ impl Replicating {
     /// Copies to all of `channels`; those that are also `optional` never hold up a put.
     #[must_use]
     pub fn new(channels: &[ChannelName], optional: &[ChannelName]) -> Self {
-        let required = channels.iter().filter(|name| !optional.contains(name)).cloned();
-        Self { route: route(required, optional) }
+        let required = channels
+            .iter()
+            .filter(|name| !optional.contains(name))
+            .cloned();
+        Self {
+            route: route(required, optional),
+        }
     }
 }
 
@@ -58,7 +63,12 @@ impl Multiplexing {
     /// Works out the route of every value.
     #[must_use]
     pub fn new(routes: MultiplexingRoutes) -> Self {
-        let MultiplexingRoutes { header, mapping, optional, default } = routes;
+        let MultiplexingRoutes {
+            header,
+            mapping,
+            optional,
+            default,
+        } = routes;
         let values = mapping.keys().chain(optional.keys());
         let of_value = |value: &String| {
             let required = mapping.get(value).unwrap_or(&default);
@@ -66,14 +76,20 @@ impl Multiplexing {
             (value.clone(), route(required.iter().cloned(), optional))
         };
         let routes = values.map(of_value).collect();
-        Self { header, routes, default: route(default.iter().cloned(), &[]) }
+        Self {
+            header,
+            routes,
+            default: route(default.iter().cloned(), &[]),
+        }
     }
 }
 
 impl Selector for Multiplexing {
     fn route(&self, event: EventRef<'_>) -> &Route {
         let value = event.header(&self.header).filter(|value| !is_blank(value));
-        value.and_then(|value| self.routes.get(value)).unwrap_or(&self.default)
+        value
+            .and_then(|value| self.routes.get(value))
+            .unwrap_or(&self.default)
     }
 }
 
@@ -96,7 +112,10 @@ fn route(required: impl Iterator<Item = ChannelName>, optional: &[ChannelName]) 
             may.push(name.clone());
         }
     }
-    Route { required: must.into(), optional: may.into() }
+    Route {
+        required: must.into(),
+        optional: may.into(),
+    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,8 @@ impl Runner for SinkRunner {
             old.close().await;
         }
         let mut sink = (self.build)();
-        sink.open(&self.with.store.marks(&self.with.context.part)).await?;
+        sink.open(&self.with.store.marks(&self.with.context.part))
+            .await?;
         self.sink = Some(sink);
         Ok(())
     }
@@ -58,7 +59,10 @@ impl Runner for SinkRunner {
     async fn run(&mut self) -> Result<(), Failure> {
         match &self.sink {
             Some(sink) => Running::new(&**sink, &self.with).run().await,
-            None => Err(Failure { text: "the sink is not open".into(), needs: Needs::Time }),
+            None => Err(Failure {
+                text: "the sink is not open".into(),
+                needs: Needs::Time,
+            }),
         }
     }
 
@@ -132,7 +136,7 @@ impl<'a> Running<'a> {
             match self.next().await {
                 Next::Landed(landed) => self.settle(*landed).await?,
                 Next::Leased(Ok(lease)) => self.deliver(lease).await,
-                Next::Leased(Err(error)) => self.store_failed(error)?,
+                Next::Leased(Err(error)) => self.store_failed(&error)?,
                 Next::HoldOver => self.hold = None,
                 Next::Tick => self.tick().await?,
                 Next::Drain => self.drain(),
@@ -145,12 +149,16 @@ impl<'a> Running<'a> {
     async fn next(&mut self) -> Next {
         let idle = self.flights.is_empty();
         let may_take = self.hold.is_none() && self.flights.len() < self.sink.window().max(1);
-        if may_take && !(self.draining && !self.with.empties) && self.leasing.is_none() {
+        let wants_more = self.with.empties || !self.draining;
+        if may_take && wants_more && self.leasing.is_none() {
             self.leasing = Some(self.with.store.lease(&self.with.channel, self.with.want));
         }
         self.show();
         let hold = self.hold.filter(|_| idle);
-        let tick = self.sink.tick_after().filter(|_| idle && self.hold.is_none());
+        let tick = self
+            .sink
+            .tick_after()
+            .filter(|_| idle && self.hold.is_none());
         tokio::select! {
             biased;
             landed = self.flights.next(), if !idle => Next::Landed(Box::new(landed)),
@@ -168,7 +176,9 @@ impl<'a> Running<'a> {
 
     fn is_empty(&self) -> bool {
         let channels = self.with.inspect.channels();
-        channels.iter().all(|info| info.name != self.with.channel || info.events == 0)
+        channels
+            .iter()
+            .all(|info| info.name != self.with.channel || info.events == 0)
     }
 
     /// A lease that is not there yet is given up, unless the channel is to be emptied.
@@ -185,30 +195,47 @@ impl<'a> Running<'a> {
         let (sink, with) = (self.sink, self.with);
         let metrics = &with.metrics;
         let full = lease.batch.len() >= with.want.events;
-        if full { &metrics.complete_batches } else { &metrics.underflow_batches }.add(1);
+        if full {
+            &metrics.complete_batches
+        } else {
+            &metrics.underflow_batches
+        }
+        .add(1);
         metrics.attempted_events.add(lease.batch.len() as u64);
         let began = Instant::now();
         let flight = async move {
             let answer = sink.deliver(&lease.batch, &with.context).await;
-            Landed { lease, answer, took: began.elapsed() }
+            Landed {
+                lease,
+                answer,
+                took: began.elapsed(),
+            }
         };
         self.flights.launch(flight).await;
         self.show_in_flight();
     }
 
     async fn settle(&mut self, landed: Landed) -> Result<(), Failure> {
-        let Landed { lease, answer, took } = landed;
+        let Landed {
+            lease,
+            answer,
+            took,
+        } = landed;
         let with = self.with;
         self.show_in_flight();
         with.metrics.seconds.observe(took);
         let now_ms = with.context.clock.wall_ms();
-        let case = Case { part: &with.context.part, lease: &lease, now_ms };
+        let case = Case {
+            part: &with.context.part,
+            lease: &lease,
+            now_ms,
+        };
         let verdict = case.judge(answer, &mut self.attempts);
         let bytes = lease.batch.bytes() as u64;
         with.cell.doing(Doing::Settling);
         let settling = with.store.settle(lease, verdict.settlement);
         if let Err(error) = self.flights.beside(settling).await {
-            return self.store_failed(error);
+            return self.store_failed(&error);
         }
         self.count(verdict.tally, bytes);
         if verdict.confirm
@@ -273,17 +300,26 @@ impl<'a> Running<'a> {
 
     fn stop(&self, text: String) -> Result<(), Failure> {
         self.with.metrics.fatal.add(1);
-        Err(Failure { text, needs: Needs::Human })
+        Err(Failure {
+            text,
+            needs: Needs::Human,
+        })
     }
 
     /// The events are back in the channel.
-    fn store_failed(&mut self, error: TakeError) -> Result<(), Failure> {
+    fn store_failed(&mut self, error: &TakeError) -> Result<(), Failure> {
         self.leasing = None;
-        let text = chain_text(&error);
+        let text = chain_text(error);
         match error {
             // The agent is going down; nothing can be delivered any more.
-            TakeError::Closed if self.draining => Err(Failure { text, needs: Needs::Time }),
-            TakeError::NoChannel { .. } => Err(Failure { text, needs: Needs::Human }),
+            TakeError::Closed if self.draining => Err(Failure {
+                text,
+                needs: Needs::Time,
+            }),
+            TakeError::NoChannel { .. } => Err(Failure {
+                text,
+                needs: Needs::Human,
+            }),
             _ => {
                 self.with.metrics.store_failures.add(1);
                 let wait = self.unreachable.next();

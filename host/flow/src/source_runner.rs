@@ -33,11 +33,17 @@ impl Runner for SourceRunner {
     async fn run(&mut self) -> Result<(), Failure> {
         let Some(source) = &mut self.source else {
             let text = "the source is not open".into();
-            return Err(Failure { text, needs: Needs::Time });
+            return Err(Failure {
+                text,
+                needs: Needs::Time,
+            });
         };
         let ingest: Arc<dyn Ingest> = Arc::clone(&self.ingest) as _;
         let result = source.run(ingest, &self.context).await;
-        result.map_err(|error| Failure { text: chain_text(&error), needs: Needs::Time })
+        result.map_err(|error| Failure {
+            text: chain_text(&error),
+            needs: Needs::Time,
+        })
     }
 
     async fn close(&mut self) {

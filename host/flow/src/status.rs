@@ -147,7 +147,10 @@ pub struct LastError {
 
 impl Status {
     pub(crate) fn new(cells: Vec<Arc<Cell>>, inspect: Arc<dyn Inspect>) -> Self {
-        Self { cells: cells.into(), inspect }
+        Self {
+            cells: cells.into(),
+            inspect,
+        }
     }
 
     /// Every part: sources, then sinks, in the order of the configuration.
@@ -182,7 +185,9 @@ impl Status {
         registry.before_reading(move || {
             for (cell, states) in &gauges {
                 let now = cell.lock().state;
-                states.iter().for_each(|(state, gauge)| gauge.set(i64::from(*state == now)));
+                states
+                    .iter()
+                    .for_each(|(state, gauge)| gauge.set(i64::from(*state == now)));
             }
         });
     }
@@ -190,7 +195,9 @@ impl Status {
 
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.cells.iter().map(|cell| &cell.part)).finish()
+        f.debug_list()
+            .entries(self.cells.iter().map(|cell| &cell.part))
+            .finish()
     }
 }
 
@@ -235,7 +242,11 @@ pub(crate) enum Stage {
 }
 
 impl Cell {
-    pub(crate) fn new(part: PartId, channels: Vec<ChannelName>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(
+        part: PartId,
+        channels: Vec<ChannelName>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
         let now = Now {
             state: State::Open,
             since_ms: clock.wall_ms(),
@@ -243,7 +254,13 @@ impl Cell {
             last_error: None,
             restarts: 0,
         };
-        Arc::new(Self { part, channels, clock, now: Mutex::new(now), stages: Default::default() })
+        Arc::new(Self {
+            part,
+            channels,
+            clock,
+            now: Mutex::new(now),
+            stages: Default::default(),
+        })
     }
 
     /// The part is in another state; [`State::Failed`] stays until [`Cell::success`].
@@ -277,7 +294,10 @@ impl Cell {
     /// Something went wrong; whether the part was in order until now.
     pub(crate) fn error(&self, text: &str) -> bool {
         let mut now = self.lock();
-        now.last_error = Some(LastError { text: text.to_owned(), at_ms: self.clock.wall_ms() });
+        now.last_error = Some(LastError {
+            text: text.to_owned(),
+            at_ms: self.clock.wall_ms(),
+        });
         matches!(now.state, State::Open | State::Running)
     }
 
@@ -312,15 +332,19 @@ impl Cell {
         let puts = |stage: Stage| self.stages[stage as usize].load(Ordering::Relaxed);
         match doing {
             Doing::Nothing => WaitsFor::Nothing,
-            Doing::BackOff(until) => {
-                WaitsFor::BackOff { left: until.saturating_duration_since(Instant::now()) }
-            }
+            Doing::BackOff(until) => WaitsFor::BackOff {
+                left: until.saturating_duration_since(Instant::now()),
+            },
             Doing::Delivering(batches) => WaitsFor::Peer { batches },
             Doing::Settling => WaitsFor::Store,
             Doing::Waiting if puts(Stage::Store) > 0 => {
                 let ours = full.iter().filter(|name| self.channels.contains(name));
                 let room: Vec<_> = ours.cloned().collect();
-                if room.is_empty() { WaitsFor::Store } else { WaitsFor::Room(room) }
+                if room.is_empty() {
+                    WaitsFor::Store
+                } else {
+                    WaitsFor::Room(room)
+                }
             }
             Doing::Waiting if puts(Stage::Interceptors) > 0 => WaitsFor::Interceptors,
             Doing::Waiting if puts(Stage::InFlight) > 0 => WaitsFor::InFlight,

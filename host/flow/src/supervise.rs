@@ -153,8 +153,11 @@ impl Keeper {
 pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let caught = AssertUnwindSafe(future).catch_unwind().await;
     caught.map_err(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned());
+        text.or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default()
     })
 }
 

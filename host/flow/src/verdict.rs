@@ -36,9 +36,15 @@ pub(crate) struct Tally {
 pub(crate) enum Then {
     GoOn,
     /// Wait before the next batch.
-    Hold { why: Why, after: Option<Duration>, error: String },
+    Hold {
+        why: Why,
+        after: Option<Duration>,
+        error: String,
+    },
     /// A human is needed.
-    Stop { error: String },
+    Stop {
+        error: String,
+    },
 }
 
 /// Whose fault a failure is.
@@ -71,27 +77,57 @@ impl Case<'_> {
     fn failed(&self, error: &SinkError) -> Verdict {
         let text = chain_text(error);
         let then = match error {
-            SinkError::Unreachable { .. } => {
-                Then::Hold { why: Why::Unreachable, after: None, error: text }
-            }
+            SinkError::Unreachable { .. } => Then::Hold {
+                why: Why::Unreachable,
+                after: None,
+                error: text,
+            },
             SinkError::Fatal { .. } => Then::Stop { error: text },
-            SinkError::Refused { after, .. } => {
-                Then::Hold { why: Why::Refused, after: *after, error: text }
-            }
-            _ => Then::Hold { why: Why::Refused, after: None, error: text },
+            SinkError::Refused { after, .. } => Then::Hold {
+                why: Why::Refused,
+                after: *after,
+                error: text,
+            },
+            _ => Then::Hold {
+                why: Why::Refused,
+                after: None,
+                error: text,
+            },
         };
-        let tally = Tally { retry: self.lease.batch.len() as u64, ..Tally::default() };
+        let tally = Tally {
+            retry: self.lease.batch.len() as u64,
+            ..Tally::default()
+        };
         let settlement = self.settlement(Outcomes::Retry, Effects::default(), Vec::new(), false);
-        Verdict { settlement, confirm: false, tally, then }
+        Verdict {
+            settlement,
+            confirm: false,
+            tally,
+            then,
+        }
     }
 
     fn delivered(&self, delivery: Delivery, attempts: &mut Attempts) -> Verdict {
         let events = self.lease.batch.len();
-        let Delivery { outcomes, rejects, marks, confirm, retry_after } = delivery;
+        let Delivery {
+            outcomes,
+            rejects,
+            marks,
+            confirm,
+            retry_after,
+        } = delivery;
         if outcomes == Outcomes::Done && !attempts.is_limited() {
-            let tally = Tally { done: events as u64, ..Tally::default() };
+            let tally = Tally {
+                done: events as u64,
+                ..Tally::default()
+            };
             let settlement = self.settlement(outcomes, Effects::default(), marks, confirm);
-            return Verdict { settlement, confirm, tally, then: Then::GoOn };
+            return Verdict {
+                settlement,
+                confirm,
+                tally,
+                then: Then::GoOn,
+            };
         }
         let mut each: Vec<_> = (0..events).map(|n| outcomes.get(n)).collect();
         let mut reasons = rejects.into_iter();
@@ -109,11 +145,24 @@ impl Case<'_> {
             Then::GoOn
         } else {
             let error = format!("{} of {events} events are to be tried again", tally.retry);
-            Then::Hold { why: Why::Refused, after: retry_after, error }
+            Then::Hold {
+                why: Why::Refused,
+                after: retry_after,
+                error,
+            }
         };
-        let outcomes = if tally.done == events as u64 { Outcomes::Done } else { Outcomes::Each(each) };
+        let outcomes = if tally.done == events as u64 {
+            Outcomes::Done
+        } else {
+            Outcomes::Each(each)
+        };
         let settlement = self.settlement(outcomes, effects, marks, confirm);
-        Verdict { settlement, confirm, tally, then }
+        Verdict {
+            settlement,
+            confirm,
+            tally,
+            then,
+        }
     }
 
     /// Turns each retry too many into a dead letter; the reason of each, by place.
@@ -158,7 +207,13 @@ impl Case<'_> {
         marks: Vec<MarkWrite>,
         durable: bool,
     ) -> Settlement {
-        Settlement { part: self.part.clone(), outcomes, marks, effects, durable }
+        Settlement {
+            part: self.part.clone(),
+            outcomes,
+            marks,
+            effects,
+            durable,
+        }
     }
 }
 
