@@ -1,1 +1,100 @@
-//! Skeleton.
+//! Write handlers for Levada: a function with an attribute.
+//!
+//! ```
+//! use levada_sdk::{Event, Patch, Verdict, interceptor};
+//!
+//! /// Drops debug messages, marks the rest.
+//! #[interceptor]
+//! fn mark(event: &Event<'_>) -> Verdict {
+//!     if event.header("level") == Some("debug") {
+//!         return Verdict::discard("debug");
+//!     }
+//!     Patch::new().set("marked", "yes").into()
+//! }
+//! ```
+//!
+//! Built for `wasm32-wasip2` this is a component in Levada's packed form: the batch is looked at
+//! where the host put it, and only what changes goes back. Built for any other target it is an
+//! ordinary crate: functions can be called in unit tests, and [`testing`] stands in for the host.
+//!
+//! **What a handler may rely on.** It is called with one batch at a time and gives one verdict for
+//! each event. Delivery, retries and order are the host's business. An instance is used for many
+//! batches, and may be replaced at any moment between two: what it keeps in memory (a `static`
+//! with parsed settings) is a cache and nothing more. Settings never change while an instance
+//! lives.
+//!
+//! **Memory.** With the feature `arena` (on by default) small allocations come from [`arena`]: an
+//! allocator for many short-lived values. It needs no care: what outlives a call stays valid.
+//!
+//! This crate never touches files, sockets or clocks, and has no dependencies.
+
+#[cfg(target_arch = "wasm32")]
+mod abi;
+pub mod arena;
+
+mod batch;
+mod failure;
+mod verdict;
+mod verdicts;
+
+pub mod call;
+mod host;
+pub mod json;
+pub mod log;
+pub mod metrics;
+pub mod settings;
+pub mod text;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub use batch::{Batch, Event, Events, Headers};
+pub use failure::Failure;
+pub use levada_sdk_macros::interceptor;
+pub use verdict::{IntoVerdict, NewEvent, Patch, Verdict};
+pub use verdicts::Verdicts;
+
+/// What the attribute expands to. Not for use by hand.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::abi::intercept;
+    pub use crate::verdicts::each;
+}
+
+/// Exports a function for one event.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_each {
+    ($function:ident) => {
+        $crate::__export_batch!(@ |batch: &$crate::Batch<'_>, verdicts: &mut $crate::Verdicts| {
+            $crate::internals::each(batch, verdicts, $function)
+        });
+    };
+}
+
+/// Exports a function for a batch.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_batch {
+    ($function:ident) => {
+        $crate::__export_batch!(@ $function);
+    };
+    (@ $function:expr) => {
+        const _: () = {
+            /// The function as the host calls it.
+            type Shape = fn(&$crate::Batch<'_>, &mut $crate::Verdicts) -> Result<(), $crate::Failure>;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "levada:handler/packed-interceptor@0.1.0#intercept")]
+            unsafe extern "C" fn intercept(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
+                // SAFETY: only the host calls this, with two lists that it lowered for this call.
+                unsafe { $crate::internals::intercept(a, b, c, d, $function) }
+            }
+
+            // The types are checked on every target.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: Shape = $function;
+        };
+    };
+}

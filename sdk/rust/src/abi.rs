@@ -1,0 +1,181 @@
+//! The component's border: what bindings would generate, written by hand.
+//!
+//! By hand because a call then costs one function on each side: the batch is used where the host
+//! lowered it, the answer is read from a buffer that lives until the next call, and nothing needs
+//! to be called afterwards to release it. `world.bin` is the type of the world in binary form, as
+//! `wit-component` encodes `wit/handler.wit`; a test compares the two.
+//!
+//! The layouts are those of the component model's canonical ABI for 32-bit memories.
+
+#![expect(unsafe_code, reason = "lists cross the border as pointers and lengths")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::UnsafeCell,
+    ops::Deref,
+    ptr, slice,
+};
+
+use crate::{Batch, Failure, Verdicts};
+
+pub(crate) mod imports;
+
+/// The type of the world `packed-interceptor-handler`, for the linker that makes the component.
+#[used]
+#[unsafe(link_section = "component-type:levada-sdk:0.1.0:packed-interceptor-handler")]
+static WORLD: [u8; include_bytes!("abi/world.bin").len()] = *include_bytes!("abi/world.bin");
+
+/// What lives from one call to the next.
+struct Kept {
+    verdicts: Verdicts,
+    failure: Option<Failure>,
+    result: [u32; 6],
+    constructed: bool,
+}
+
+struct OneThread(UnsafeCell<Option<Kept>>);
+
+// SAFETY: without the feature `atomics` a module of WebAssembly has one thread.
+#[cfg(not(target_feature = "atomics"))]
+unsafe impl Sync for OneThread {}
+
+static KEPT: OneThread = OneThread(UnsafeCell::new(None));
+
+/// Answers one call of `packed-interceptor.intercept`.
+///
+/// What is returned points to a `result<list<u8>, failure>`, valid until the next call.
+///
+/// # Safety
+/// Only for the host, with two lists that were lowered for this call with `cabi_realloc`.
+#[inline]
+pub unsafe fn intercept(
+    index: *mut u8,
+    index_len: usize,
+    events: *mut u8,
+    events_len: usize,
+    handler: impl FnOnce(&Batch<'_>, &mut Verdicts) -> Result<(), Failure>,
+) -> *const u8 {
+    // SAFETY: the caller's promise.
+    let (index, events) = unsafe {
+        (
+            Lowered::new(index, index_len),
+            Lowered::new(events, events_len),
+        )
+    };
+    // SAFETY: there is one thread, the host never enters an instance twice, and a handler cannot
+    // reach this function or `KEPT`. So this is the only reference.
+    let kept = unsafe { &mut *KEPT.0.get() }.get_or_insert_with(Kept::new);
+    kept.construct();
+    kept.verdicts.begin();
+    kept.failure = Batch::parse(&index, &events)
+        .and_then(|batch| handler(&batch, &mut kept.verdicts))
+        .err();
+    kept.lower()
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self {
+            verdicts: Verdicts::default(),
+            failure: None,
+            result: [0; 6],
+            constructed: false,
+        }
+    }
+
+    /// Runs the module's constructors once. Because this is here the linker leaves them to us; else
+    /// it would wrap every export so that they run at every call.
+    fn construct(&mut self) {
+        unsafe extern "C" {
+            fn __wasm_call_ctors();
+        }
+        if !self.constructed {
+            self.constructed = true;
+            // SAFETY: made by the linker, without arguments, called once.
+            unsafe { __wasm_call_ctors() };
+        }
+    }
+
+    /// Writes the result as the canonical ABI wants it: a `u8` that says which case, then its
+    /// payload. Everything is aligned to 4, and the bytes between are free.
+    fn lower(&mut self) -> *const u8 {
+        self.result = match &self.failure {
+            None => {
+                let answer = self.verdicts.finish();
+                [0, address(answer), length(answer), 0, 0, 0]
+            }
+            Some(Failure::Retry { reason, after }) => {
+                let after = after.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+                let reason = reason.as_bytes();
+                let given = u32::from(after.is_some());
+                [
+                    1,
+                    0,
+                    address(reason),
+                    length(reason),
+                    given,
+                    after.unwrap_or(0),
+                ]
+            }
+            Some(Failure::Fatal(reason)) => {
+                let reason = reason.as_bytes();
+                [1, 1, address(reason), length(reason), 0, 0]
+            }
+        };
+        self.result.as_ptr().cast()
+    }
+}
+
+/// A list that the host lowered. It gave it to us, in memory from `cabi_realloc`, which is the C
+/// library's on this target; so it goes back to the system's allocator, whatever the global one is.
+pub(crate) struct Lowered {
+    at: *mut u8,
+    len: usize,
+}
+
+impl Lowered {
+    /// # Safety
+    /// `at` is a list of `len` bytes that was lowered with `cabi_realloc` and is ours.
+    pub(crate) unsafe fn new(at: *mut u8, len: usize) -> Self {
+        Self { at, len }
+    }
+}
+
+impl Deref for Lowered {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: promised in `new`; nobody writes to it.
+        unsafe { slice::from_raw_parts(self.at, self.len) }
+    }
+}
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        if self.len > 0
+            && let Ok(layout) = Layout::array::<u8>(self.len)
+        {
+            // SAFETY: promised in `new`; it was not released before.
+            unsafe { System.dealloc(self.at, layout) }
+        }
+    }
+}
+
+/// An address in the module's memory.
+fn address(bytes: &[u8]) -> u32 {
+    bytes.as_ptr().addr() as u32
+}
+
+/// A length in the module's memory.
+fn length(bytes: &[u8]) -> u32 {
+    bytes.len() as u32
+}
+
+/// Keeps what is only there for the linker.
+pub(crate) fn keep_world() {
+    // SAFETY: a read of a static.
+    unsafe { ptr::read_volatile(&raw const WORLD[0]) };
+}

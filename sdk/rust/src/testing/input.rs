@@ -1,0 +1,119 @@
+//! Batches made by hand, in the form the host gives.
+
+use std::fmt;
+
+use super::{BrokenAnswer, Outcome, answer};
+use crate::{Batch, Event, Failure, IntoVerdict, NewEvent, Verdicts, internals};
+
+/// A batch for a test.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    events: Vec<NewEvent>,
+}
+
+/// Why a batch gave no outcomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotHandled {
+    /// The handler said so.
+    Failure(Failure),
+    /// The verdicts do not fit the batch.
+    Broken(BrokenAnswer),
+}
+
+impl Input {
+    /// A batch without events.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an event.
+    #[must_use]
+    pub fn event<'h>(
+        mut self,
+        headers: impl IntoIterator<Item = (&'h str, &'h str)>,
+        body: impl AsRef<[u8]>,
+    ) -> Self {
+        let event = NewEvent::new(body.as_ref());
+        let set = |event: NewEvent, (name, value): (&str, &str)| event.set(name, value);
+        self.events.push(headers.into_iter().fold(event, set));
+        self
+    }
+
+    /// The batch in packed form: its index and its events.
+    #[must_use]
+    pub fn packed(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut index = vec![1, 0, 16, 0];
+        let mut events = Vec::new();
+        index.extend_from_slice(&word(self.events.len()));
+        for event in &self.events {
+            let start = events.len();
+            event.write(&mut events);
+            let body = events.len() - event.body_bytes().len();
+            let count = event.header_pairs().len();
+            // The count of pairs is one varint before them; a map without pairs is its end alone.
+            let ahead = if count == 0 { 0 } else { varint_len(count) };
+            index.extend_from_slice(&word(start + ahead));
+            index.extend_from_slice(&word(count));
+            index.extend_from_slice(&word(body));
+            index.extend_from_slice(&word(event.body_bytes().len()));
+        }
+        (index, events)
+    }
+
+    /// Asks a function about each event.
+    ///
+    /// # Errors
+    /// [`NotHandled`] if the function failed the batch.
+    pub fn run<T: IntoVerdict>(
+        &self,
+        function: impl FnMut(&Event<'_>) -> T,
+    ) -> Result<Vec<Outcome>, NotHandled> {
+        self.run_batch(|batch, verdicts| internals::each(batch, verdicts, function))
+    }
+
+    /// Gives a function the whole batch.
+    ///
+    /// # Errors
+    /// [`NotHandled`] if the function failed the batch, or left an event without a verdict.
+    pub fn run_batch(
+        &self,
+        function: impl FnOnce(&Batch<'_>, &mut Verdicts) -> Result<(), Failure>,
+    ) -> Result<Vec<Outcome>, NotHandled> {
+        let (index, events) = self.packed();
+        let mut verdicts = Verdicts::default();
+        verdicts.begin();
+        Batch::parse(&index, &events)
+            .and_then(|batch| function(&batch, &mut verdicts))
+            .map_err(NotHandled::Failure)?;
+        answer::outcomes(&self.events, verdicts.finish()).map_err(NotHandled::Broken)
+    }
+}
+
+impl fmt::Display for NotHandled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failure(failure) => failure.fmt(f),
+            Self::Broken(broken) => broken.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NotHandled {}
+
+fn word(number: usize) -> [u8; 4] {
+    u32::try_from(number)
+        .expect("a test's batch is under 4 GiB")
+        .to_le_bytes()
+}
+
+/// The bytes of a length as a zigzag varint.
+fn varint_len(len: usize) -> usize {
+    let mut bytes = 1;
+    let mut rest = len >> 6;
+    while rest > 0 {
+        bytes += 1;
+        rest >>= 7;
+    }
+    bytes
+}
