@@ -199,12 +199,10 @@ fn read_sources(root: &Table, agent: &mut AgentConfig, names: &mut Names, proble
 fn read_sinks(root: &Table, agent: &mut AgentConfig, names: &mut Names, problems: &mut Problems) {
     for (name, _, table) in parts(root, Section::Sinks, problems) {
         names.read(table, problems);
-        let chain = names.chain(table, problems);
         match sink_common(table, problems) {
             Some(common) => agent.sinks.push(SinkConfig {
                 part: part(PartKind::Sinks, &name),
                 common,
-                chain,
                 table: table.clone(),
             }),
             None => agent.refused.push(table.clone()),

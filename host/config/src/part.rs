@@ -31,14 +31,15 @@ params! {
         pub r#type: String,
         /// The channel it takes from.
         pub channel: Name,
-        /// Interceptors and handlers every event passes on its way out, in order.
-        pub interceptors: Option<Vec<Name>>,
         /// How much it takes at once.
         pub batch: Option<BatchParams>,
         /// How long it waits before it tries again.
         pub back_off: Option<BackOffParams>,
+        /// How often it may ask to retry one event before that goes to the dead letters; unlimited
+        /// if not set. An outage does not count.
+        pub max_attempts: Option<u32>,
     }
-    later { "max-attempts" }
+    later { "interceptors" }
 }
 
 params! {
@@ -135,8 +136,6 @@ pub struct SourceConfig {
 pub struct SinkConfig {
     pub part: PartId,
     pub common: SinkCommon,
-    /// Interceptors and handlers, in order.
-    pub chain: Vec<PartId>,
     pub table: Table,
 }
 
@@ -168,8 +167,14 @@ impl SourceCommon {
 
 impl SinkCommon {
     /// The keys that are read here and not by the component.
-    pub const KEYS: &'static [&'static str] =
-        &["type", "channel", "interceptors", "batch", "back-off"];
+    pub const KEYS: &'static [&'static str] = &[
+        "type",
+        "channel",
+        "interceptors",
+        "batch",
+        "back-off",
+        "max-attempts",
+    ];
 }
 
 impl InterceptorCommon {

@@ -156,7 +156,7 @@ impl Names {
         }
         for (part, used) in self.chain.values() {
             if !used.read {
-                let message = "no source and no sink names it under `interceptors`";
+                let message = "no source names it under `interceptors`";
                 problems.push(Problem::warning(
                     Some(used.place),
                     part.to_string(),

@@ -1,0 +1,219 @@
+//! Binding the two doors and answering at them.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use levada_core::Stop;
+use levada_net::{
+    Accepted, ConnectionLimits, Connections, Listener, Stream, Transport, accept_until,
+};
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tracing::debug;
+
+use crate::{
+    routes::{Door, answer},
+    view::View,
+};
+
+/// The socket's name in the data folder.
+pub const SOCKET: &str = "admin.sock";
+
+/// Operators are few; a scraper that forgets to close must not fill the agent.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    total: 64,
+    per_ip: 32,
+};
+/// On the socket everybody comes from the same place.
+const SOCKET_CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    total: 64,
+    per_ip: 64,
+};
+/// How long a request's head may take, and how long a connection may be idle.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of a request's head (security model 4.6).
+const HEAD_BYTES: usize = 16 << 10;
+
+/// The doors: bound, not yet answering.
+#[derive(Debug)]
+pub struct Doors {
+    tcp: Option<Box<dyn Listener>>,
+    socket: Option<Socket>,
+}
+
+/// Why a door could not be opened.
+#[derive(Debug, Error)]
+#[error("cannot listen on `{at}` for operators{hint}")]
+pub struct OpenError {
+    at: String,
+    /// What to do, if that is known.
+    hint: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+impl Doors {
+    /// Binds the TCP door, if there is to be one, and the socket in the data folder.
+    ///
+    /// The caller holds the lock of the data folder: a socket that is there is left over from an
+    /// agent that was killed.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub async fn open(
+        tcp: Option<SocketAddr>,
+        data: &Path,
+        transport: &dyn Transport,
+    ) -> Result<Self, OpenError> {
+        let tcp = match tcp {
+            None => None,
+            Some(at) => Some(transport.bind(at).await.map_err(|source| OpenError {
+                at: at.to_string(),
+                hint: match source.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        ": the port is in use; set another under `admin`, or \"off\""
+                    }
+                    _ => "",
+                },
+                source,
+            })?),
+        };
+        let path = data.join(SOCKET);
+        let socket = Socket::bind(&path).map_err(|source| OpenError {
+            at: path.display().to_string(),
+            hint: "",
+            source,
+        })?;
+        Ok(Self {
+            tcp,
+            socket: Some(socket),
+        })
+    }
+
+    /// Where the TCP door is, with the port that was taken.
+    #[must_use]
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref()?.local_addr().ok()
+    }
+
+    /// Answers until `stop` drains, then finishes what was asked.
+    pub async fn serve(self, view: View, stop: &Stop) {
+        let Self { tcp, socket } = self;
+        let tcp = async {
+            if let Some(listener) = tcp {
+                serve(listener, CONNECTIONS, Door::Tcp, &view, stop).await;
+            }
+        };
+        let socket = async {
+            if let Some(listener) = socket {
+                serve(
+                    Box::new(listener),
+                    SOCKET_CONNECTIONS,
+                    Door::Socket,
+                    &view,
+                    stop,
+                )
+                .await;
+            }
+        };
+        tokio::join!(tcp, socket);
+    }
+}
+
+async fn serve(
+    listener: Box<dyn Listener>,
+    limits: ConnectionLimits,
+    door: Door,
+    view: &View,
+    stop: &Stop,
+) {
+    let connections = Connections::new(limits);
+    let handle = |accepted| connection(accepted, door, view.clone(), stop.clone());
+    accept_until(listener, &connections, "admin", stop, handle).await;
+}
+
+async fn connection(accepted: Accepted, door: Door, view: View, stop: Stop) {
+    let Accepted {
+        stream,
+        peer,
+        admission,
+    } = accepted;
+    let service = service_fn(|request| {
+        let view = &view;
+        async move { Ok::<_, Infallible>(answer(view, door, &request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "an operator's connection ended early");
+    }
+    drop(admission);
+}
+
+/// The unix socket; its file goes when it is dropped.
+#[derive(Debug)]
+struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    fn bind(path: &Path) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+}
+
+#[async_trait]
+impl Listener for Socket {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok((Box::new(stream), NOWHERE))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(NOWHERE)
+    }
+}
+
+/// What stands for the address of a peer on the socket, which has none.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            debug!(%error, "the admin socket was gone already");
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
