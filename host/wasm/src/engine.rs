@@ -1,0 +1,96 @@
+//! The one set-up of wasmtime. Every choice here is deliberate and asserted by a test.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use levada_core::choice;
+use wasmtime::{Config, Engine, Inlining, MemoryType, Store, WasmBacktraceDetails};
+
+use crate::{Limits, OpenError, limits::Limiter};
+
+choice! {
+    /// How much address space each linear memory reserves.
+    pub enum MemoryReservation {
+        /// 4 GiB, so that most accesses need no check.
+        Full = "full",
+        /// Little, with explicit checks: some 30 % slower, for machines with little address space.
+        Small = "small",
+    }
+}
+
+/// Bytes of the stack that wasm code may use.
+pub(crate) const WASM_STACK: usize = 256 << 10;
+
+/// Frames that a backtrace shows.
+const BACKTRACE_FRAMES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(50).expect("not 0");
+
+/// The engine's settings. Those that decide what machine code looks like are part of the
+/// profile's hash, so a child process must use this very function.
+pub(crate) fn config(reservation: MemoryReservation) -> Config {
+    let mut config = Config::new();
+    // Imports never wait and calls run on the thread that holds the batch.
+    config.concurrency_support(false);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(WASM_STACK);
+    // What the tool chains of guests need, and nothing else. Reference types are on by default;
+    // exceptions and function references are off because garbage collection is not compiled in,
+    // threads because they are not, either. A test loads a module of each kind.
+    config.wasm_multi_memory(true);
+    config.wasm_bulk_memory(true);
+    config.wasm_multi_value(true);
+    config.wasm_extended_const(true);
+    config.wasm_simd(cfg!(not(target_arch = "riscv64")));
+    config.wasm_component_model(true);
+    config.gc_support(false);
+    config.wasm_gc(false);
+    config.wasm_tail_call(false);
+    config.wasm_memory64(false);
+    config.wasm_relaxed_simd(false);
+    config.wasm_custom_page_sizes(false);
+    config.wasm_wide_arithmetic(false);
+    config.shared_memory(false);
+    // Two versions of the same code must behave alike on every machine of a fleet.
+    config.cranelift_nan_canonicalization(false);
+    config.compiler_inlining(Inlining::No);
+    config.wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES));
+    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config.native_unwind_info(false);
+    match reservation {
+        MemoryReservation::Full => {
+            config.memory_reservation(4 << 30);
+            config.memory_guard_size(32 << 20);
+        }
+        MemoryReservation::Small => {
+            config.memory_reservation(0);
+            config.memory_guard_size(64 << 10);
+            config.memory_reservation_for_growth(1 << 20);
+        }
+    }
+    config
+}
+
+/// Makes the engine and shows that one linear memory can be had.
+pub(crate) fn open(reservation: MemoryReservation) -> Result<Engine, OpenError> {
+    let engine =
+        Engine::new(&config(reservation)).map_err(|error| OpenError::Engine(error.to_string()))?;
+    let mut store = Store::new(&engine, Limiter::new(&Limits::default()));
+    store.limiter(|limiter| limiter);
+    if let Err(error) = wasmtime::Memory::new(&mut store, MemoryType::new(1, None)) {
+        return Err(OpenError::AddressSpace {
+            reservation: reservation.as_str(),
+            error: format!("{error:#}"),
+        });
+    }
+    Ok(engine)
+}
+
+/// What decides whether precompiled code fits this process: engine, target, profile.
+pub(crate) fn profile(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    format!(
+        "levada {} {target} {:016x}",
+        env!("CARGO_PKG_VERSION"),
+        hasher.finish()
+    )
+}

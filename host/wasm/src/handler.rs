@@ -1,0 +1,240 @@
+//! A loaded handler as an interceptor.
+
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use levada_core::{
+    Batch, Counter, DeadLetter, Effects, InterceptError, Interceptor, PartId, interceptor::Call,
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    OnTrap,
+    instance::Facts,
+    limits::Limits,
+    pool::Pool,
+    rescue::{self, End, Guilty, Memory, Piece},
+    verdicts::{Outcome, VerdictCounts},
+};
+
+/// Reasons of discarded events that one handler may use; those after are counted together.
+const MOST_REASONS: usize = 64;
+const OTHER_REASONS: &str = "other reasons";
+
+/// One component with its settings, ready to be called.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    part: PartId,
+    digest: String,
+    pool: Pool,
+    slots: Semaphore,
+    memory: Memory,
+    on_trap: OnTrap,
+    reasons: Mutex<HashSet<String>>,
+}
+
+impl Handler {
+    pub(crate) fn new(
+        part: PartId,
+        digest: String,
+        pool: Pool,
+        instances: usize,
+        on_trap: OnTrap,
+    ) -> Self {
+        Self {
+            part,
+            digest,
+            pool,
+            slots: Semaphore::new(instances),
+            memory: Memory::default(),
+            on_trap,
+            reasons: Mutex::new(HashSet::new()),
+        }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.pool.mould().shared.limits
+    }
+
+    /// Adds up the pieces of one call: what goes on, what is counted, what is kept.
+    fn settle(
+        &self,
+        batch: &Batch,
+        pieces: Vec<Piece>,
+        call: &Call<'_>,
+        effects: &mut Effects,
+        out: &mut Vec<Batch>,
+    ) {
+        for Piece { range, end } in pieces {
+            match end {
+                End::Handled(outcome) => self.handled(batch, &range, outcome, call, effects, out),
+                End::Guilty(guilty) => self.guilty(batch, &range, &guilty, call, effects, out),
+            }
+        }
+    }
+
+    fn handled(
+        &self,
+        batch: &Batch,
+        range: &Range<usize>,
+        outcome: Outcome,
+        call: &Call<'_>,
+        effects: &mut Effects,
+        out: &mut Vec<Batch>,
+    ) {
+        self.count(outcome.counts);
+        effects.count(call.part, Counter::Made, outcome.made);
+        for (reason, events) in outcome.discarded {
+            let reason = self.known_reason(reason);
+            effects.count_reason(call.part, Counter::Discarded, &reason, events);
+        }
+        let rejected = u64::try_from(outcome.rejected.len()).unwrap_or(u64::MAX);
+        effects.count(call.part, Counter::DeadLettered, rejected);
+        for (place, reason) in outcome.rejected {
+            let letter = self.letter(batch, range.start + place, reason, call);
+            effects.dead_letters.extend(letter);
+        }
+        out.push(outcome.batch);
+    }
+
+    fn guilty(
+        &self,
+        batch: &Batch,
+        range: &Range<usize>,
+        guilty: &Guilty,
+        call: &Call<'_>,
+        effects: &mut Effects,
+        out: &mut Vec<Batch>,
+    ) {
+        let meters = &self.pool.mould().shared.meters;
+        meters.guilty.add(1);
+        let broken = &guilty.broken;
+        match self.on_trap {
+            OnTrap::DeadLetter | OnTrap::Stop => {
+                let letter = self.letter(batch, range.start, broken.reason.clone(), call);
+                effects.dead_letters.extend(letter.map(|letter| DeadLetter {
+                    limit: broken.limit.map(|limit| limit.as_str().to_owned()),
+                    backtrace: broken.backtrace.clone(),
+                    attempts: guilty.attempts,
+                    ..letter
+                }));
+                effects.count(call.part, Counter::DeadLettered, 1);
+                let (handler, reason) = (&self.part.name, &broken.reason);
+                tracing::warn!(%handler, %reason, "event set aside: the handler fails on it");
+            }
+            OnTrap::Discard => {
+                effects.count_reason(call.part, Counter::Discarded, "handler failed", 1);
+            }
+            OnTrap::Pass => out.push(batch.slice(range.clone())),
+        }
+    }
+
+    fn letter(
+        &self,
+        batch: &Batch,
+        place: usize,
+        reason: String,
+        call: &Call<'_>,
+    ) -> Option<DeadLetter> {
+        Some(DeadLetter {
+            event: batch.event_bytes(place)?,
+            origin: batch.origins().get(place),
+            part: self.part.clone(),
+            flow: call.part.clone(),
+            reason,
+            limit: None,
+            backtrace: None,
+            handler: Some(self.digest.clone()),
+            attempts: call.attempt,
+            at_ms: self.pool.mould().shared.clock.wall_ms(),
+        })
+    }
+
+    fn count(&self, counts: VerdictCounts) {
+        let meters = &self.pool.mould().shared.meters;
+        for (counter, amount) in [
+            (&meters.passed, counts.pass),
+            (&meters.patched, counts.patch),
+            (&meters.replaced, counts.replace),
+            (&meters.discarded, counts.discard),
+            (&meters.rejected, counts.reject),
+            (&meters.reserved_headers, counts.reserved),
+        ] {
+            if amount > 0 {
+                counter.add(amount);
+            }
+        }
+    }
+
+    /// Keeps the number of durable counters that a guest can make bounded.
+    fn known_reason(&self, reason: String) -> String {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        if reasons.contains(&reason) {
+            return reason;
+        }
+        if reasons.len() >= MOST_REASONS {
+            return OTHER_REASONS.into();
+        }
+        reasons.insert(reason.clone());
+        reason
+    }
+}
+
+#[async_trait]
+impl Interceptor for Handler {
+    /// Calls the guest on the thread that holds the batch, in calls of bounded size. Safe to
+    /// cancel: it then ends after the call that runs.
+    async fn intercept(
+        &self,
+        batch: Batch,
+        call: &Call<'_>,
+        effects: &mut Effects,
+    ) -> Result<Batch, InterceptError> {
+        if batch.is_empty() {
+            return Ok(batch);
+        }
+        let batch = batch.canonical().compact();
+        let facts = Facts {
+            part: call.part,
+            attempt: call.attempt,
+            received_ms: call.received_ms,
+        };
+        let slot = self.slots.acquire().await;
+        let _slot = slot.expect("the semaphore is never closed");
+        let mut out = Vec::new();
+        let mut collected = Effects::default();
+        for range in calls_of(&batch, self.limits()) {
+            let part = batch.slice(range);
+            let handled = rescue::handle(&self.pool, &self.memory, self.on_trap, &part, facts);
+            let pieces = handled.await?;
+            self.settle(&part, pieces, call, &mut collected, &mut out);
+        }
+        effects.merge(collected);
+        Ok(Batch::concat(out))
+    }
+}
+
+/// Cuts a batch into calls of bounded size; a single event that is larger is a call of its own.
+fn calls_of(batch: &Batch, limits: &Limits) -> Vec<Range<usize>> {
+    let mut calls = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (n, length) in batch.lengths().enumerate() {
+        let length = length as usize;
+        if n > start && (n - start >= limits.batch_events || bytes + length > limits.batch_bytes) {
+            calls.push(start..n);
+            (start, bytes) = (n, 0);
+        }
+        bytes += length;
+    }
+    calls.push(start..batch.len());
+    calls
+}
+
+/// What loading gives to the agent: the interceptor.
+pub(crate) fn interceptor(handler: Handler) -> Arc<dyn Interceptor> {
+    Arc::new(handler)
+}

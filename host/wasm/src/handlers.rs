@@ -1,0 +1,293 @@
+//! Loading handlers: from a file to something that can be called.
+
+use std::{
+    fmt, fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use levada_core::{Chance, Clock, Interceptor, PartId, tasks};
+use levada_telemetry::Registry;
+use thiserror::Error;
+use wasmtime::{
+    Engine,
+    component::{Component, ComponentExportIndex, Linker},
+};
+
+use crate::{
+    CompileError, Compiler, HandlerSpec, InspectError, Inspection, MemoryReservation, Role, engine,
+    guest::{Guest, LogBucket, Settings, Shared},
+    handler::{self, Handler},
+    imports, inspect,
+    inspect::{LARGEST_COMPONENT, is_ours},
+    instance::{Broken, Mould},
+    meters::{GuestNumbers, Meters},
+    pool::Pool,
+    precompiled::Cache,
+    ticker::Ticker,
+    wasi,
+};
+
+/// What handlers need of their surroundings.
+#[derive(Debug, Clone)]
+pub struct HandlersConfig {
+    /// Where machine code is kept; `None` keeps none.
+    pub cache_dir: Option<PathBuf>,
+    pub compiler: Compiler,
+    pub memory_reservation: MemoryReservation,
+    pub registry: Registry,
+    pub clock: Arc<dyn Clock>,
+    pub chance: Chance,
+}
+
+/// The sandbox of one agent.
+pub struct Handlers {
+    engine: Engine,
+    ticker: Arc<Ticker>,
+    cache: Option<Cache>,
+    config: HandlersConfig,
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error("cannot set up the WebAssembly engine: {0}")]
+    Engine(String),
+    #[error(
+        "no address space for guests' memory with `memory-reservation = \"{reservation}\"`: \
+         {error}; set it to \"small\", or raise the limit on address space"
+    )]
+    AddressSpace {
+        reservation: &'static str,
+        error: String,
+    },
+    #[error("cannot start the thread that keeps guests' time")]
+    Ticker(#[source] io::Error),
+    #[error("cannot use the code cache `{path}`")]
+    Cache { path: PathBuf, source: io::Error },
+}
+
+/// Why a handler cannot be loaded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    #[error("cannot read the component `{path}`")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`{path}` cannot be a handler: {}", .source.help())]
+    Inspect { path: PathBuf, source: InspectError },
+    #[error("{}", imports_text(.0))]
+    Imports(Vec<(String, String)>),
+    #[error(
+        "the component exports no role of `levada:handler` 0.1 that this version has \
+         (`packed-interceptor` or `interceptor`); it exports {found}"
+    )]
+    NoRole { found: String },
+    #[error("the component cannot be compiled")]
+    Compile(#[source] CompileError),
+    #[error("the component does not fit its interfaces: {0}")]
+    Link(String),
+    #[error("the component cannot be started: {reason}")]
+    Start { reason: String },
+}
+
+fn imports_text(refused: &[(String, String)]) -> String {
+    let each: Vec<_> = refused
+        .iter()
+        .map(|(name, why)| format!("`{name}`: {why}"))
+        .collect();
+    format!(
+        "the component imports what it cannot have: {}",
+        each.join("; ")
+    )
+}
+
+impl Handlers {
+    /// Sets up the engine and the code cache. Does file I/O.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the remedy where there is one.
+    pub fn open(config: HandlersConfig) -> Result<Self, OpenError> {
+        let engine = engine::open(config.memory_reservation)?;
+        let ticker = Ticker::start(engine.clone()).map_err(OpenError::Ticker)?;
+        let cache = config.cache_dir.as_deref().map(Cache::open).transpose()?;
+        Ok(Self {
+            engine,
+            ticker: Arc::new(ticker),
+            cache,
+            config,
+        })
+    }
+
+    /// Reads, checks, compiles or takes from the cache, links and starts a handler. A component is
+    /// compiled once for every version of the engine; that takes up to 60 s. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub async fn load(
+        &self,
+        part: &PartId,
+        spec: &HandlerSpec,
+    ) -> Result<Arc<dyn Interceptor>, LoadError> {
+        let path = spec.component.clone();
+        let bytes = tasks::blocking(move || read(&path)).await?;
+        let seen = inspect(&bytes).map_err(|source| LoadError::Inspect {
+            path: spec.component.clone(),
+            source,
+        })?;
+        let role = admit(&seen)?;
+        let component = self.component(&seen.digest, bytes).await?;
+        let part = part.clone();
+        let digest = seen.digest.clone();
+        tasks::in_place(|| self.prepare(&part, spec, role, digest, &component))
+    }
+
+    /// Machine code from the cache, or from the compiler.
+    async fn component(&self, digest: &str, bytes: Vec<u8>) -> Result<Component, LoadError> {
+        if let Some(cache) = &self.cache
+            && let Some(code) = tasks::in_place(|| cache.get(digest, &self.engine))
+            && let Ok(component) = code.load(&self.engine)
+        {
+            return Ok(component);
+        }
+        let reservation = self.config.memory_reservation;
+        let compiled = self
+            .config
+            .compiler
+            .compile(&self.engine, reservation, bytes)
+            .await;
+        let code = compiled.map_err(LoadError::Compile)?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = tasks::in_place(|| cache.put(digest, &self.engine, &code))
+        {
+            tracing::warn!(%error, digest, "cannot keep compiled code");
+        }
+        code.load(&self.engine).map_err(link_error)
+    }
+
+    fn prepare(
+        &self,
+        part: &PartId,
+        spec: &HandlerSpec,
+        role: Role,
+        digest: String,
+        component: &Component,
+    ) -> Result<Arc<dyn Interceptor>, LoadError> {
+        let mut linker = Linker::<Guest>::new(&self.engine);
+        imports::link(&mut linker).map_err(link_error)?;
+        wasi::link(&mut linker, &self.engine, component).map_err(link_error)?;
+        let mould = Mould {
+            pre: linker.instantiate_pre(component).map_err(link_error)?,
+            export: export_of(component, role)?,
+            role,
+            shared: Arc::new(self.shared(part, spec)),
+            on_reject: spec.on_reject,
+            ticker: Arc::clone(&self.ticker),
+        };
+        let pool = Pool::new(mould, spec.reuse, spec.instances);
+        // Shows now that it starts, and with the types that are expected.
+        let first = pool.fresh().and_then(|live| {
+            pool.mould().check(&live)?;
+            Ok(live)
+        });
+        let first = first.map_err(|broken: Box<Broken>| LoadError::Start {
+            reason: broken.reason,
+        })?;
+        pool.give(first);
+        let handler = Handler::new(part.clone(), digest, pool, spec.instances, spec.on_trap);
+        Ok(handler::interceptor(handler))
+    }
+
+    fn shared(&self, part: &PartId, spec: &HandlerSpec) -> Shared {
+        let name = part.name.as_str();
+        Shared {
+            name: name.to_owned(),
+            limits: spec.limits.clone(),
+            settings: settings_of(&spec.config.0),
+            meters: Meters::new(&self.config.registry, name),
+            numbers: GuestNumbers::new(&self.config.registry, name),
+            clock: Arc::clone(&self.config.clock),
+            chance: self.config.chance.clone(),
+            log: Mutex::new(LogBucket::new()),
+        }
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a file that is not larger than a component may be, by one byte.
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let failed = |source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(LARGEST_COMPONENT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Decides from its names whether a component may be loaded, and in which role.
+fn admit(seen: &Inspection) -> Result<Role, LoadError> {
+    let refused: Vec<_> = seen
+        .refused()
+        .map(|(name, why)| (name.to_owned(), why.to_owned()))
+        .collect();
+    if !refused.is_empty() {
+        return Err(LoadError::Imports(refused));
+    }
+    seen.roles
+        .first()
+        .copied()
+        .ok_or_else(|| LoadError::NoRole {
+            found: match &seen.exports[..] {
+                [] => "no interface".into(),
+                exports => exports.join(", "),
+            },
+        })
+}
+
+fn export_of(component: &Component, role: Role) -> Result<ComponentExportIndex, LoadError> {
+    let engine = component.engine();
+    let ty = component.component_type();
+    let mut names = ty.exports(engine).map(|(name, _)| name);
+    let name = names.find(|name| is_ours(name, role.interface()));
+    let interface = name.and_then(|name| component.get_export_index(None, name));
+    interface
+        .and_then(|interface| component.get_export_index(Some(&interface), "intercept"))
+        .ok_or_else(|| LoadError::Link(format!("`{}` has no `intercept`", role.interface())))
+}
+
+fn link_error(error: impl fmt::Display) -> LoadError {
+    LoadError::Link(format!("{error:#}"))
+}
+
+/// Settings by key. Text that is no JSON object cannot come from a checked configuration; then
+/// there are none.
+fn settings_of(json: &str) -> Settings {
+    let values = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json);
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Settings {
+        all: json.to_owned(),
+        values: values
+            .map(|values| {
+                values
+                    .into_iter()
+                    .map(|(key, value)| (key, text(value)))
+                    .collect()
+            })
+            .unwrap_or_default(),
+    }
+}

@@ -1,0 +1,350 @@
+//! The packed form: the index that is made for a guest, and its answer, checked byte by byte.
+//! `wit/packed.md` describes both.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use levada_core::{Batch, avro, batch::Layout};
+
+use crate::{
+    Limits, OnReject,
+    verdicts::{Breach, Change, MOST_NAMES, Outcome, Verdicts, is_reserved, read_events},
+};
+
+/// The version of index and answer.
+const VERSION: u8 = 1;
+
+/// Bytes of one record of the index.
+const STRIDE: u16 = 16;
+
+/// Bytes of an operation before its payload.
+const OPERATION: usize = 8;
+
+/// A name has 1 byte to 1 KiB, a value at most 64 KiB.
+const LONGEST_NAME: usize = 1 << 10;
+const LONGEST_VALUE: usize = 1 << 16;
+
+/// Names up to which a repeated one is found by comparing each with each.
+const FEW: usize = 16;
+
+/// Writes the index of a batch over what `out` held.
+pub(crate) fn write_index(layout: &Layout<'_>, out: &mut Vec<u8>) {
+    let places = layout.places();
+    out.clear();
+    out.reserve(8 + places.len() * usize::from(STRIDE));
+    out.extend([VERSION, 0]);
+    out.extend(STRIDE.to_le_bytes());
+    out.extend(
+        u32::try_from(places.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
+    for place in places {
+        let mut record = [0; STRIDE as usize];
+        record[0..4].copy_from_slice(&place.pairs.to_le_bytes());
+        record[4..8].copy_from_slice(&place.headers.to_le_bytes());
+        record[8..12].copy_from_slice(&place.body.to_le_bytes());
+        record[12..16].copy_from_slice(&place.size.to_le_bytes());
+        out.extend_from_slice(&record);
+    }
+}
+
+/// Checks an answer and does what it says. An answer with anything wrong in it is void as a whole.
+///
+/// # Errors
+/// [`Breach`], with byte, operation and event.
+pub(crate) fn apply(
+    answer: Vec<u8>,
+    batch: &Batch,
+    limits: &Limits,
+    on_reject: OnReject,
+) -> Result<Outcome, Breach> {
+    let answer = Bytes::from(answer);
+    let mut reader = Reader {
+        answer: &answer,
+        at: 0,
+        op: 0,
+        limits,
+        scratch: Vec::new(),
+    };
+    let mut verdicts = Verdicts::new(batch, limits, on_reject);
+    reader.answer(&mut verdicts)?;
+    Ok(verdicts.finish())
+}
+
+struct Reader<'a> {
+    answer: &'a Bytes,
+    at: usize,
+    op: usize,
+    limits: &'a Limits,
+    /// Pairs of a patch that had reserved names among them, without those.
+    scratch: Vec<u8>,
+}
+
+/// Whether a patch brings a new body.
+#[derive(Debug, Clone, Copy)]
+enum Body {
+    Old,
+    New,
+}
+
+/// The headers of a patch, as they were read.
+struct Headers<'a> {
+    /// All pairs to set.
+    set: &'a [u8],
+    count: usize,
+    names: Vec<&'a [u8]>,
+    reserved: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn breach<T>(&self, at: usize, event: usize, why: impl Into<String>) -> Result<T, Breach> {
+        Err(Breach {
+            place: Some((at, self.op)),
+            event,
+            why: why.into(),
+        })
+    }
+
+    fn answer(&mut self, verdicts: &mut Verdicts<'_>) -> Result<(), Breach> {
+        let allowed = self.limits.answer_of(batch_bytes(verdicts));
+        if self.answer.len() > allowed {
+            let why = format!(
+                "an answer of {} bytes, {allowed} are allowed",
+                self.answer.len()
+            );
+            return self.breach(0, 0, why);
+        }
+        match self.answer.get(..4) {
+            Some([VERSION, 0, 0, 0]) => self.at = 4,
+            Some([VERSION, ..]) => return self.breach(1, 0, "reserved bytes that are not zero"),
+            Some([version, ..]) => {
+                return self.breach(0, 0, format!("version {version} is not known"));
+            }
+            _ if self.answer.is_empty() => return self.breach(0, 0, "an empty answer"),
+            _ => return self.breach(0, 0, "an answer that ends inside its head"),
+        }
+        while self.at < self.answer.len() {
+            self.operation(verdicts)?;
+            self.op += 1;
+        }
+        if verdicts.left() > 0 {
+            let why = format!("{} events are not covered", verdicts.left());
+            return self.breach(self.at, verdicts.at(), why);
+        }
+        Ok(())
+    }
+
+    fn operation(&mut self, verdicts: &mut Verdicts<'_>) -> Result<(), Breach> {
+        let (start, event) = (self.at, verdicts.at());
+        let Some(head) = self.answer.get(start..start + OPERATION) else {
+            return self.breach(start, event, "an operation that ends inside its head");
+        };
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (code, n) = (word(0) & 0xff, (word(0) >> 8) as usize);
+        let length = word(4) as usize;
+        if code > 5 {
+            return self.breach(
+                start,
+                event,
+                format!("operation {code} is not one of an interceptor"),
+            );
+        }
+        if n == 0 {
+            return self.breach(start + 1, event, "an operation that covers no event");
+        }
+        if n > verdicts.left() {
+            let why = format!("{n} events covered where {} are left", verdicts.left());
+            return self.breach(start + 1, event, why);
+        }
+        if n > 1 && (code == 2 || code == 3) {
+            return self.breach(
+                start + 1,
+                event,
+                format!("operation {code} covers one event only"),
+            );
+        }
+        let from = start + OPERATION;
+        let end = from.saturating_add(length);
+        let Some(payload) = self.answer.get(from..end) else {
+            return self.breach(start + 4, event, "a length past the end of the answer");
+        };
+        self.at = end;
+        match code {
+            0 if payload.is_empty() => verdicts.pass(n),
+            0 => return self.breach(from, event, "bytes left over"),
+            1 => self.patch(verdicts, n, from, end, Body::Old)?,
+            2 => self.patch(verdicts, n, from, end, Body::New)?,
+            3 => self.replace(verdicts, from, end)?,
+            _ => match std::str::from_utf8(payload) {
+                Ok(reason) if code == 4 => verdicts.discard(n, reason),
+                Ok(reason) => verdicts.reject(n, reason),
+                Err(error) => {
+                    let at = from + error.valid_up_to();
+                    return self.breach(at, event, "a reason that is not UTF-8");
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn patch(
+        &mut self,
+        verdicts: &mut Verdicts<'_>,
+        n: usize,
+        from: usize,
+        end: usize,
+        body: Body,
+    ) -> Result<(), Breach> {
+        let event = verdicts.at();
+        let (headers, rest) = self.headers(event, from, end)?;
+        let body = match body {
+            Body::New => Some(&self.answer[rest..end]),
+            Body::Old if rest == end => None,
+            Body::Old => return self.breach(rest, event, "bytes left over"),
+        };
+        verdicts.reserved(headers.reserved * n as u64);
+        let mut change = Change {
+            set: headers.set,
+            count: headers.count,
+            names: &headers.names,
+        };
+        let kept: Vec<&[u8]>;
+        if headers.reserved > 0 {
+            change.count = without_reserved(headers.set, headers.count, &mut self.scratch);
+            change.set = &self.scratch;
+            kept = headers
+                .names
+                .iter()
+                .copied()
+                .filter(|name| !is_reserved(name))
+                .collect();
+            change.names = &kept;
+        }
+        for _ in 0..n {
+            let event = verdicts.at();
+            if let Err(why) = verdicts.patch(&change, body) {
+                return self.breach(from, event, why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the headers of a patch; also where they end.
+    fn headers(
+        &self,
+        event: usize,
+        from: usize,
+        end: usize,
+    ) -> Result<(Headers<'a>, usize), Breach> {
+        let Some(head) = self.answer[from..end].get(..4) else {
+            return self.breach(from, event, "a patch that ends inside its head");
+        };
+        let count = usize::from(u16::from_le_bytes([head[0], head[1]]));
+        let removed = usize::from(u16::from_le_bytes([head[2], head[3]]));
+        if count + removed > MOST_NAMES {
+            let why = format!(
+                "{} names in one patch, {MOST_NAMES} are allowed",
+                count + removed
+            );
+            return self.breach(from, event, why);
+        }
+        let mut headers = Headers {
+            set: &[],
+            count,
+            names: Vec::with_capacity(count + removed),
+            reserved: 0,
+        };
+        let mut seen = HashSet::new();
+        let mut at = from + 4;
+        for n in 0..count + removed {
+            let name_at = at;
+            let name = self.text(&mut at, end, event, LONGEST_NAME)?;
+            if name.is_empty() {
+                return self.breach(name_at, event, "a name of no bytes");
+            }
+            let known = if headers.names.len() < FEW {
+                headers.names.contains(&name)
+            } else {
+                seen.extend(headers.names[seen.len()..].iter().copied());
+                seen.contains(name)
+            };
+            if known {
+                return self.breach(name_at, event, "a name twice in one patch");
+            }
+            headers.names.push(name);
+            headers.reserved += u64::from(is_reserved(name));
+            if n < count {
+                self.text(&mut at, end, event, LONGEST_VALUE)?;
+                headers.set = &self.answer[from + 4..at];
+            }
+        }
+        Ok((headers, at))
+    }
+
+    /// Reads a string in canonical form.
+    fn text(
+        &self,
+        at: &mut usize,
+        end: usize,
+        event: usize,
+        longest: usize,
+    ) -> Result<&'a [u8], Breach> {
+        let start = *at;
+        let payload = &self.answer[..end];
+        let length = match avro::read_length(payload, at, longest) {
+            Ok(length) => length,
+            Err(error) => return self.breach(start, event, error.to_string()),
+        };
+        if *at - start != avro::length_size(length) {
+            return self.breach(start, event, "a length that is not in its shortest form");
+        }
+        let text = &payload[*at..*at + length];
+        if !text.is_ascii() && std::str::from_utf8(text).is_err() {
+            return self.breach(*at, event, "a header that is not UTF-8");
+        }
+        *at += length;
+        Ok(text)
+    }
+
+    fn replace(
+        &mut self,
+        verdicts: &mut Verdicts<'_>,
+        from: usize,
+        end: usize,
+    ) -> Result<(), Breach> {
+        let event = verdicts.at();
+        let events = match read_events(self.answer.slice(from..end), self.limits) {
+            Ok(events) => events,
+            Err((at, why)) => return self.breach(from + at, event, why),
+        };
+        verdicts
+            .replace(&events)
+            .or_else(|why| self.breach(from, event, why))
+    }
+}
+
+/// Bytes of what the guest was given.
+fn batch_bytes(verdicts: &Verdicts<'_>) -> usize {
+    verdicts.input_bytes() + 8 + verdicts.left() * usize::from(STRIDE)
+}
+
+/// Writes the pairs whose names do not belong to the host, and gives their number.
+fn without_reserved(set: &[u8], count: usize, out: &mut Vec<u8>) -> usize {
+    out.clear();
+    let mut at = 0;
+    let mut kept = 0;
+    for _ in 0..count {
+        let start = at;
+        let name = avro::read_bytes(set, &mut at, usize::MAX);
+        let value = avro::read_bytes(set, &mut at, usize::MAX);
+        if let (Ok(name), Ok(_)) = (name, value)
+            && !is_reserved(name)
+        {
+            out.extend_from_slice(&set[start..at]);
+            kept += 1;
+        }
+    }
+    kept
+}

@@ -1,0 +1,247 @@
+//! The settings of a handler: what stands under `[handlers.<name>]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use levada_core::{
+    ByteSize, PartId, Problem, Problems, Table, choice, params,
+    settings::{Severity, parse_params},
+};
+
+use crate::Limits;
+
+choice! {
+    /// What happens to an event that the handler rejects.
+    pub enum OnReject {
+        /// It is kept with its reason.
+        DeadLetter = "dead-letter",
+        /// It is gone, and counted.
+        Discard = "discard",
+        /// It goes on unchanged.
+        Pass = "pass",
+    }
+}
+
+choice! {
+    /// What happens to an event on which the handler traps, hits a limit or breaks its contract.
+    pub enum OnTrap {
+        /// It is kept with the reason and a backtrace.
+        DeadLetter = "dead-letter",
+        /// It is gone, and counted.
+        Discard = "discard",
+        /// It goes on unchanged.
+        Pass = "pass",
+        /// The flow stops until a human has looked.
+        Stop = "stop",
+    }
+}
+
+choice! {
+    /// How long an instance lives.
+    pub enum Reuse {
+        /// It serves many batches of this handler.
+        Reuse = "reuse",
+        /// It serves one batch.
+        Fresh = "fresh",
+    }
+}
+
+params! {
+    /// What one call may use.
+    pub struct LimitParams {
+        /// All linear memories of an instance together.
+        pub memory: ByteSize = "64MiB",
+        /// CPU time of a call; 1 ms for each event, if that is more.
+        pub cpu: Duration = "250ms",
+        /// Wall time of a call; twice its CPU time, if that is more.
+        pub deadline: Duration = "1s",
+    }
+    later { "profile" }
+}
+
+params! {
+    /// The largest batch a call is given; what is larger is cut.
+    pub struct BatchParams {
+        /// Most events.
+        pub events: usize = 1000,
+        /// Most bytes.
+        pub bytes: ByteSize = "1MiB",
+    }
+    later { "wait" }
+}
+
+params! {
+    /// A sandboxed handler.
+    pub struct HandlerParams {
+        /// The component's file.
+        pub component: PathBuf,
+        /// What the handler reads as its settings.
+        pub config: Option<Table>,
+        /// What one call may use.
+        pub limits: Option<LimitParams>,
+        /// What happens to events it rejects.
+        pub on_reject: OnReject = "dead-letter",
+        /// What happens to events on which it fails.
+        pub on_trap: OnTrap = "dead-letter",
+        /// Most instances at work at once; the number of cores if not set.
+        pub instances: Option<usize>,
+        /// Whether an instance serves many batches.
+        pub instance: Reuse = "reuse",
+        /// The largest batch of one call.
+        pub batch: Option<BatchParams>,
+    }
+    later {
+        "grants", "when", "every", "in-flight", "credentials", "on-retry", "on-fatal", "on-breaker",
+        "require-signature"
+    }
+}
+
+/// A handler as the configuration wants it, checked.
+#[derive(Debug, Clone)]
+pub struct HandlerSpec {
+    /// The component's file.
+    pub component: PathBuf,
+    /// The handler's settings as one JSON object. May hold secrets.
+    pub config: Config,
+    pub limits: Limits,
+    pub on_reject: OnReject,
+    pub on_trap: OnTrap,
+    /// Most instances at work at once.
+    pub instances: usize,
+    pub reuse: Reuse,
+}
+
+/// A handler's settings as JSON; shows nothing of itself, since it may hold secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config(pub String);
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl HandlerSpec {
+    /// A handler with nothing but a component: every setting has its default.
+    #[must_use]
+    pub fn new(component: impl Into<PathBuf>) -> Self {
+        Self {
+            component: component.into(),
+            config: Config("{}".into()),
+            limits: Limits::default(),
+            on_reject: OnReject::DeadLetter,
+            on_trap: OnTrap::DeadLetter,
+            instances: cores(),
+            reuse: Reuse::Reuse,
+        }
+    }
+
+    /// The same handler with other settings, as JSON text of one object.
+    #[must_use]
+    pub fn with_config(mut self, json: impl Into<String>) -> Self {
+        self.config = Config(json.into());
+        self
+    }
+}
+
+/// The most instances one handler may have.
+const MOST_INSTANCES: usize = 1024;
+
+/// The least memory with which any known guest starts (C and Rust without a standard library).
+const LEAST_MEMORY: ByteSize = ByteSize::kib(64);
+
+/// Reads a handler's table; `None` if anything in it is wrong. Touches no file.
+pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<HandlerSpec> {
+    let before = problems.len();
+    let params = parse_params::<HandlerParams>(table, &[], problems)?;
+    let mut wrong = |key: &str, message: String, allowed: &str| {
+        let (first, last) = key.split_once('.').unwrap_or((key, key));
+        let inner = table.get(first).and_then(|(_, value)| value.table());
+        let entry = inner.and_then(|t| t.get(last)).or_else(|| table.get(first));
+        let span = entry.map_or(table.span, |(_, value)| value.span);
+        let path = format!("{part}.{key}");
+        problems.push(Problem::error(Some(span), path, message).allowed(allowed));
+    };
+    let limits = params.limits.as_ref();
+    let batch = params.batch.as_ref();
+    let file = params.component.to_string_lossy();
+    if let Some((scheme, _)) = file.split_once("://") {
+        wrong(
+            "component",
+            format!("components from `{scheme}://` are not in this version"),
+            "the path of a file",
+        );
+    }
+    if params
+        .instances
+        .is_some_and(|n| !(1..=MOST_INSTANCES).contains(&n))
+    {
+        wrong("instances", "not a number of instances".into(), "1 to 1024");
+    }
+    if limits.is_some_and(|l| l.memory < LEAST_MEMORY || l.memory.0 > 4 << 30) {
+        wrong(
+            "limits.memory",
+            "no guest can run with this".into(),
+            "64KiB to 4GiB",
+        );
+    }
+    if limits.is_some_and(|l| l.cpu.is_zero()) {
+        wrong(
+            "limits.cpu",
+            "no guest can run with this".into(),
+            "more than 0",
+        );
+    }
+    if limits.is_some_and(|l| l.deadline.is_zero()) {
+        wrong(
+            "limits.deadline",
+            "no guest can run with this".into(),
+            "more than 0",
+        );
+    }
+    if batch.is_some_and(|b| b.events == 0 || b.events > 1000) {
+        wrong(
+            "batch.events",
+            "not a batch of one call".into(),
+            "1 to 1000",
+        );
+    }
+    if batch.is_some_and(|b| b.bytes.0 == 0 || b.bytes > ByteSize::mib(1)) {
+        wrong(
+            "batch.bytes",
+            "not a batch of one call".into(),
+            "1B to 1MiB",
+        );
+    }
+    if problems
+        .iter()
+        .skip(before)
+        .any(|p| p.severity == Severity::Error)
+    {
+        return None;
+    }
+    let defaults = Limits::default();
+    Some(HandlerSpec {
+        config: Config(
+            params
+                .config
+                .map_or_else(|| "{}".into(), |table| table.to_json()),
+        ),
+        limits: Limits {
+            memory: limits.map_or(defaults.memory, |l| l.memory.as_usize()),
+            cpu: limits.map_or(defaults.cpu, |l| l.cpu),
+            deadline: limits.map_or(defaults.deadline, |l| l.deadline),
+            batch_events: batch.map_or(defaults.batch_events, |b| b.events),
+            batch_bytes: batch.map_or(defaults.batch_bytes, |b| b.bytes.as_usize()),
+            ..defaults
+        },
+        on_reject: params.on_reject,
+        on_trap: params.on_trap,
+        instances: params.instances.unwrap_or_else(cores),
+        reuse: params.instance,
+        component: params.component,
+    })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,269 @@
+//! What happens when a call fails: once more on a fresh instance, then the search for the event
+//! that is to blame, so that its neighbours go on in order.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use levada_core::{Batch, InterceptError, tasks};
+use tokio::time::Instant;
+
+use crate::{
+    OnTrap,
+    instance::{Broken, CallError, Facts, Live},
+    pool::Pool,
+    typed::Failure,
+    verdicts::Outcome,
+};
+
+/// Calls that one search may make; what is unresolved then is handled as a new batch.
+const MOST_CALLS: u32 = 64;
+
+/// The longest wait a guest can ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Events in a row of a call, and what became of them.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) range: Range<usize>,
+    pub(crate) end: End,
+}
+
+/// How a piece ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Handled(Outcome),
+    /// One event on which the handler fails whatever its company.
+    Guilty(Guilty),
+}
+
+/// Why an event cannot be handled, and how often it was tried.
+#[derive(Debug, Clone)]
+pub(crate) struct Guilty {
+    pub(crate) broken: Arc<Broken>,
+    pub(crate) attempts: u32,
+}
+
+/// Handles a canonical batch of one call's size; pieces come in the order of the events.
+///
+/// Safe to cancel between calls: nothing has happened then but that guilty events are known.
+pub(crate) async fn handle(
+    pool: &Pool,
+    memory: &Memory,
+    on_trap: OnTrap,
+    batch: &Batch,
+    facts: Facts<'_>,
+) -> Result<Vec<Piece>, InterceptError> {
+    let mut rescue = Rescue {
+        pool,
+        memory,
+        on_trap,
+        batch,
+        facts,
+        pieces: Vec::new(),
+    };
+    let mut start = 0;
+    for (event, guilty) in memory.known(batch) {
+        rescue.range(start..event).await?;
+        rescue.push(event..event + 1, End::Guilty(guilty));
+        start = event + 1;
+    }
+    rescue.range(start..batch.len()).await?;
+    Ok(rescue.pieces)
+}
+
+struct Rescue<'a> {
+    pool: &'a Pool,
+    memory: &'a Memory,
+    on_trap: OnTrap,
+    batch: &'a Batch,
+    facts: Facts<'a>,
+    pieces: Vec<Piece>,
+}
+
+impl Rescue<'_> {
+    fn push(&mut self, range: Range<usize>, end: End) {
+        self.pieces.push(Piece { range, end });
+    }
+
+    /// The ordinary way, and all that follows when it fails.
+    async fn range(&mut self, range: Range<usize>) -> Result<(), InterceptError> {
+        let mut rest = range;
+        while !rest.is_empty() {
+            let mut live = None;
+            let taken =
+                tasks::in_place(|| self.pool.take()).map_err(|broken| no_instance(&broken))?;
+            if let Ok(outcome) = self.call(&mut live, taken, rest.clone())? {
+                self.finish(live);
+                self.push(rest, End::Handled(outcome));
+                return Ok(());
+            }
+            rest = self.again(rest).await?;
+        }
+        Ok(())
+    }
+
+    /// Once more on a fresh instance, then the search. Gives what the search left unresolved.
+    async fn again(&mut self, range: Range<usize>) -> Result<Range<usize>, InterceptError> {
+        let end = range.end;
+        let mut live = None;
+        let mut left = MOST_CALLS;
+        // Ranges to try, the first one last, with how often their events were tried.
+        let mut waiting = vec![(range, 1)];
+        while let Some((range, tried)) = waiting.pop() {
+            if left == 0 {
+                self.finish(live);
+                return Ok(range.start..end);
+            }
+            left -= 1;
+            // A caller that gave up meanwhile is served between two calls.
+            tokio::task::yield_now().await;
+            let broken = match self.fresh_call(&mut live, range.clone())? {
+                Ok(outcome) => {
+                    self.push(range, End::Handled(outcome));
+                    continue;
+                }
+                Err(broken) => broken,
+            };
+            if self.on_trap == OnTrap::Stop {
+                let reason = broken.reason;
+                return Err(InterceptError::Fatal { reason });
+            }
+            let attempts = tried + 1;
+            if range.len() == 1 {
+                let guilty = Guilty {
+                    broken: Arc::from(broken),
+                    attempts,
+                };
+                self.memory.remember(self.batch, range.start, &guilty);
+                self.push(range, End::Guilty(guilty));
+            } else {
+                if tried == 1 {
+                    self.pool.mould().shared.meters.bisections.add(1);
+                }
+                let middle = range.start + range.len() / 2;
+                waiting.push((middle..range.end, attempts));
+                waiting.push((range.start..middle, attempts));
+            }
+        }
+        self.finish(live);
+        Ok(end..end)
+    }
+
+    /// A call on an instance that has never failed; a new one if the last did.
+    fn fresh_call(
+        &self,
+        live: &mut Option<Live>,
+        range: Range<usize>,
+    ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
+        let taken = match live.take() {
+            Some(taken) => taken,
+            None => tasks::in_place(|| self.pool.fresh()).map_err(|broken| no_instance(&broken))?,
+        };
+        self.call(live, taken, range)
+    }
+
+    /// One call. The instance is kept in `live` if it is still sound.
+    fn call(
+        &self,
+        live: &mut Option<Live>,
+        mut taken: Live,
+        range: Range<usize>,
+    ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
+        let batch = self.batch.slice(range);
+        let called = tasks::in_place(|| self.pool.mould().call(&mut taken, &batch, self.facts));
+        match called {
+            Ok(outcome) => {
+                *live = Some(taken);
+                Ok(Ok(outcome))
+            }
+            Err(CallError::Failure(failure)) => {
+                self.pool.give(taken);
+                Err(error_of(failure))
+            }
+            Err(CallError::Broken(broken)) => {
+                self.pool.lost();
+                let handler = &self.pool.mould().shared.name;
+                tracing::debug!(%handler, reason = %broken, events = batch.len(), "call failed");
+                Ok(Err(broken))
+            }
+        }
+    }
+
+    fn finish(&self, live: Option<Live>) {
+        if let Some(live) = live {
+            self.pool.give(live);
+        }
+    }
+}
+
+/// An instance could be made when the handler was loaded, so this is no event's fault.
+fn no_instance(broken: &Broken) -> InterceptError {
+    InterceptError::Later {
+        reason: format!("no new instance of the handler: {broken}"),
+        after: None,
+    }
+}
+
+fn error_of(failure: Failure) -> InterceptError {
+    match failure {
+        Failure::Retry(later) => InterceptError::Later {
+            reason: crate::guest::escape(&later.reason),
+            after: later
+                .after_ms
+                .map(|ms| Duration::from_millis(u64::from(ms)).min(LONGEST_WAIT)),
+        },
+        Failure::Fatal(reason) => InterceptError::Fatal {
+            reason: crate::guest::escape(&reason),
+        },
+    }
+}
+
+/// How long a guilty event is known, and how many are.
+const REMEMBERED: Duration = Duration::from_secs(600);
+const MOST_REMEMBERED: usize = 10_000;
+
+/// Guilty events by the hash of their bytes, so that a batch which a peer sends again goes
+/// straight through.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    hasher: RandomState,
+    guilty: Mutex<HashMap<u64, (Instant, Guilty)>>,
+}
+
+impl Memory {
+    /// The events of a batch that are known, with their places.
+    fn known(&self, batch: &Batch) -> Vec<(usize, Guilty)> {
+        let mut guilty = self.guilty.lock().unwrap_or_else(PoisonError::into_inner);
+        if guilty.is_empty() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        guilty.retain(|_, (since, _)| now.duration_since(*since) < REMEMBERED);
+        let known = |(place, event): (usize, levada_core::EventRef<'_>)| {
+            let found = guilty.get(&self.hasher.hash_one(event.as_bytes()));
+            found.map(|(_, guilty)| (place, guilty.clone()))
+        };
+        batch.iter().enumerate().filter_map(known).collect()
+    }
+
+    fn remember(&self, batch: &Batch, place: usize, found: &Guilty) {
+        let Some(event) = batch.get(place) else {
+            return;
+        };
+        let hash = self.hasher.hash_one(event.as_bytes());
+        let mut guilty = self.guilty.lock().unwrap_or_else(PoisonError::into_inner);
+        if guilty.len() >= MOST_REMEMBERED {
+            // The oldest one goes; the map is far from full unless every event is guilty.
+            let oldest = guilty.iter().min_by_key(|(_, (since, _))| *since);
+            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
+                guilty.remove(&oldest);
+            }
+        }
+        guilty.insert(hash, (Instant::now(), found.clone()));
+    }
+}

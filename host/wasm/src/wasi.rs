@@ -1,0 +1,302 @@
+//! WASI 0.2 that is there and does nothing: what the run-time libraries of common languages ask
+//! for at start, without giving them anything.
+//!
+//! No files, no environment, no sockets, no input. Output becomes log lines, the clock stands
+//! still within a call, random numbers come from a seed, leaving the process is a trap. Functions
+//! are defined from what the component itself imports, so that every 0.2.x is served alike; what
+//! has no meaning here answers with its interface's own refusal, and traps where it has none.
+
+use wasmtime::{
+    Engine, StoreContextMut,
+    component::{
+        Component, Linker, ResourceDynamic, ResourceType, Type, Val,
+        types::{ComponentFunc, ComponentItem},
+    },
+};
+
+use crate::{
+    guest::Guest,
+    limits::{Limit, LimitReached},
+};
+
+/// Every resource of WASI 0.2; a resource's place in this list is its type.
+const RESOURCES: [&str; 13] = [
+    "error",
+    "pollable",
+    "input-stream",
+    "output-stream",
+    "descriptor",
+    "directory-entry-stream",
+    "network",
+    "tcp-socket",
+    "udp-socket",
+    "incoming-datagram-stream",
+    "outgoing-datagram-stream",
+    "resolve-address-stream",
+    "terminal-input",
+];
+
+/// Bytes an output stream takes at once.
+const OUTPUT_ROOM: u64 = 64 << 10;
+
+type Cx<'a> = StoreContextMut<'a, Guest>;
+
+/// Defines what `component` imports of WASI.
+pub(crate) fn link(
+    linker: &mut Linker<Guest>,
+    engine: &Engine,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    let ty = component.component_type();
+    for (name, import) in ty.imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = import.ty else {
+            continue;
+        };
+        let Some(interface) = name.strip_prefix("wasi:").and_then(|n| n.split('@').next()) else {
+            continue;
+        };
+        let mut target = linker.instance(name)?;
+        for (item, export) in instance.exports(engine) {
+            match export.ty {
+                ComponentItem::Resource(_) => {
+                    let ty = ResourceType::host_dynamic(resource_type(item));
+                    target.resource(item, ty, |_, _| Ok(()))?;
+                }
+                ComponentItem::ComponentFunc(_) => {
+                    let function = format!("{interface}.{item}");
+                    target.func_new(item, move |cx, ty, params, results| {
+                        call(cx, &function, &ty, params, results)
+                    })?;
+                }
+                ComponentItem::CoreFunc(_)
+                | ComponentItem::Module(_)
+                | ComponentItem::Component(_)
+                | ComponentItem::ComponentInstance(_)
+                | ComponentItem::Type(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn resource_type(name: &str) -> u32 {
+    let known = RESOURCES.iter().position(|known| *known == name);
+    u32::try_from(known.unwrap_or(RESOURCES.len())).unwrap_or(u32::MAX)
+}
+
+/// One call of any function of WASI.
+fn call(
+    mut cx: Cx<'_>,
+    function: &str,
+    ty: &ComponentFunc,
+    params: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    cx.data_mut().host_call()?;
+    let answer = match answer(&mut cx, function, params)? {
+        Answer::Value(value) => Some(value),
+        Answer::Nothing => None,
+        Answer::Refused => Some(refusal(ty).ok_or_else(|| {
+            wasmtime::Error::msg(format!("`wasi:{function}` is not available to handlers"))
+        })?),
+    };
+    params
+        .iter()
+        .try_for_each(|param| release(&mut cx, param))?;
+    if let (Some(result), Some(value)) = (results.first_mut(), answer) {
+        *result = value;
+    }
+    Ok(())
+}
+
+enum Answer {
+    Value(Val),
+    Nothing,
+    /// As the interface itself says no.
+    Refused,
+}
+
+impl From<Val> for Answer {
+    fn from(value: Val) -> Self {
+        Self::Value(value)
+    }
+}
+
+fn answer(cx: &mut Cx<'_>, function: &str, params: &[Val]) -> wasmtime::Result<Answer> {
+    let answer = match function {
+        "cli/environment.get-environment"
+        | "cli/environment.get-arguments"
+        | "filesystem/preopens.get-directories" => Val::List(Vec::new()).into(),
+        "cli/environment.initial-cwd"
+        | "cli/terminal-stdin.get-terminal-stdin"
+        | "cli/terminal-stdout.get-terminal-stdout"
+        | "cli/terminal-stderr.get-terminal-stderr"
+        | "filesystem/types.filesystem-error-code"
+        | "filesystem/types.http-error-code" => Val::Option(None).into(),
+        "cli/exit.exit" | "cli/exit.exit-with-code" => {
+            return Err(wasmtime::Error::msg("the guest tried to leave the process"));
+        }
+        "cli/stdin.get-stdin" => new(cx, "input-stream", 0)?.into(),
+        "cli/stdout.get-stdout" => new(cx, "output-stream", 0)?.into(),
+        "cli/stderr.get-stderr" => new(cx, "output-stream", 1)?.into(),
+        "sockets/instance-network.instance-network" => new(cx, "network", 0)?.into(),
+        _ => match function.split_once('.') {
+            Some((interface @ ("clocks/monotonic-clock" | "clocks/wall-clock"), name)) => {
+                clock(cx, interface, name)?
+            }
+            Some(("io/poll", name)) => poll(name, params),
+            Some(("io/streams", name)) => stream(cx, name, params)?,
+            Some(("io/error", _)) => Val::String(String::new()).into(),
+            Some(("random/random" | "random/insecure" | "random/insecure-seed", name)) => {
+                random(cx, name, params)?
+            }
+            _ => Answer::Refused,
+        },
+    };
+    Ok(answer)
+}
+
+/// A clock that stands still: all of a call happens at the moment it began.
+fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answer> {
+    let wall_ms = cx.data().call.wall_ms;
+    let datetime = |seconds, nanoseconds| {
+        Answer::Value(Val::Record(vec![
+            ("seconds".into(), Val::U64(seconds)),
+            ("nanoseconds".into(), Val::U32(nanoseconds)),
+        ]))
+    };
+    Ok(match (interface, name) {
+        ("clocks/monotonic-clock", "now") => Val::U64(wall_ms * 1_000_000).into(),
+        ("clocks/monotonic-clock", "resolution") => Val::U64(1_000_000).into(),
+        (_, "now") => {
+            let millis = u32::try_from(wall_ms % 1000).unwrap_or(0);
+            datetime(wall_ms / 1000, millis * 1_000_000)
+        }
+        (_, "resolution") => datetime(0, 1_000_000),
+        (_, "subscribe-instant" | "subscribe-duration") => new(cx, "pollable", 0)?.into(),
+        _ => Answer::Refused,
+    })
+}
+
+fn poll(name: &str, params: &[Val]) -> Answer {
+    match name {
+        "[method]pollable.ready" => Val::Bool(true).into(),
+        "[method]pollable.block" => Answer::Nothing,
+        // Everything is ready, since nothing ever will be more ready than now.
+        "poll" => {
+            let count = match params.first() {
+                Some(Val::List(pollables)) => u32::try_from(pollables.len()).unwrap_or(u32::MAX),
+                _ => 0,
+            };
+            Val::List((0..count).map(Val::U32).collect()).into()
+        }
+        _ => Answer::Refused,
+    }
+}
+
+fn stream(cx: &mut Cx<'_>, name: &str, params: &[Val]) -> wasmtime::Result<Answer> {
+    let closed = || {
+        let closed = Val::Variant("closed".into(), None);
+        Answer::Value(Val::Result(Err(Some(Box::new(closed)))))
+    };
+    let ok = |value: Option<Val>| Answer::Value(Val::Result(Ok(value.map(Box::new))));
+    let Some((resource, method)) = name
+        .strip_prefix("[method]")
+        .and_then(|name| name.split_once('.'))
+    else {
+        return Ok(Answer::Refused);
+    };
+    Ok(match (resource, method) {
+        (_, "subscribe") => new(cx, "pollable", 0)?.into(),
+        ("output-stream", "check-write") => ok(Some(Val::U64(OUTPUT_ROOM))),
+        ("output-stream", "write" | "blocking-write-and-flush") => {
+            write(cx, params)?;
+            ok(None)
+        }
+        (
+            "output-stream",
+            "flush" | "blocking-flush" | "write-zeroes" | "blocking-write-zeroes-and-flush",
+        ) => ok(None),
+        _ => closed(),
+    })
+}
+
+/// Gives what a guest writes to the log.
+fn write(cx: &mut Cx<'_>, params: &[Val]) -> wasmtime::Result<()> {
+    let [Val::Resource(handle), Val::List(values)] = params else {
+        return Ok(());
+    };
+    let bytes: Vec<u8> = values
+        .iter()
+        .filter_map(|value| {
+            if let Val::U8(byte) = value {
+                Some(*byte)
+            } else {
+                None
+            }
+        })
+        .collect();
+    let stream = ResourceDynamic::try_from_resource_any(*handle, &mut *cx)?.rep();
+    cx.data_mut().output(usize::from(stream == 1), &bytes);
+    Ok(())
+}
+
+fn random(cx: &mut Cx<'_>, name: &str, params: &[Val]) -> wasmtime::Result<Answer> {
+    let guest = cx.data_mut();
+    Ok(match name {
+        "get-random-u64" | "get-insecure-random-u64" => Val::U64(guest.random.bits()).into(),
+        "insecure-seed" | "get-insecure-seed" => {
+            let seed = [guest.random.bits(), guest.random.bits()];
+            Val::Tuple(seed.map(Val::U64).into()).into()
+        }
+        "get-random-bytes" | "get-insecure-random-bytes" => {
+            let Some(Val::U64(count)) = params.first() else {
+                return Ok(Answer::Refused);
+            };
+            match guest.call.random_left.checked_sub(*count) {
+                Some(left) => guest.call.random_left = left,
+                None => {
+                    let allowed = levada_core::ByteSize(guest.shared.limits.random);
+                    return Err(LimitReached::new(Limit::Random, allowed).into());
+                }
+            }
+            let bytes = (0..*count).map(|_| Val::U8((guest.random.bits() >> 56) as u8));
+            Val::List(bytes.collect()).into()
+        }
+        _ => Answer::Refused,
+    })
+}
+
+/// A handle of the host's for the guest to own.
+fn new(cx: &mut Cx<'_>, resource: &str, rep: u32) -> wasmtime::Result<Val> {
+    let resource = ResourceDynamic::new_own(rep, resource_type(resource));
+    Ok(Val::Resource(resource.try_into_resource_any(&mut *cx)?))
+}
+
+/// Gives back the handles that came with a call; those that were used are gone already.
+fn release(cx: &mut Cx<'_>, value: &Val) -> wasmtime::Result<()> {
+    match value {
+        Val::Resource(handle) => {
+            // An error means that the handle was given back before.
+            let _gone = handle.resource_drop(&mut *cx).is_ok();
+            Ok(())
+        }
+        Val::List(values) => values.iter().try_for_each(|value| release(cx, value)),
+        _ => Ok(()),
+    }
+}
+
+/// The error that a function of this type says no with: the first of these words that it knows.
+fn refusal(ty: &ComponentFunc) -> Option<Val> {
+    let words = ["access-denied", "not-supported", "access", "unsupported"];
+    let Type::Result(result) = ty.results().next()? else {
+        return None;
+    };
+    let Type::Enum(error) = result.err()? else {
+        return None;
+    };
+    let word = words
+        .into_iter()
+        .find(|word| error.names().any(|name| name == *word))?;
+    Some(Val::Result(Err(Some(Box::new(Val::Enum(word.into()))))))
+}
