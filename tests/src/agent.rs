@@ -1,6 +1,7 @@
 //! Real agents: the `levada` binary as a process with its own folder.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 use tokio::{
     process::{Child, Command},
     time,
@@ -30,6 +32,31 @@ pub struct Agent {
     pub kills: u32,
     /// The longest it took until it was ready again.
     pub slowest_start: Duration,
+}
+
+/// What `levada audit --json` prints.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Audit {
+    pub holds: bool,
+    pub rows: Vec<AuditRow>,
+}
+
+/// One source or channel.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuditRow {
+    pub part: String,
+    pub counters: BTreeMap<String, u64>,
+    pub queued: Option<u64>,
+    pub holds: bool,
+}
+
+impl Audit {
+    /// A counter of a part; `None` if the part is unknown.
+    #[must_use]
+    pub fn count(&self, part: &str, counter: &str) -> Option<u64> {
+        let row = self.rows.iter().find(|row| row.part == part)?;
+        Some(row.counters.get(counter).copied().unwrap_or(0))
+    }
 }
 
 /// How long an agent may take until it is healthy.
@@ -221,6 +248,20 @@ impl Agent {
             .output()
             .await
             .with_context(|| format!("cannot run `levada {}`", arguments.join(" ")))
+    }
+
+    /// The accounting identities, by the agent's own durable counters. It may run or not.
+    ///
+    /// # Errors
+    /// `levada audit` failed or does not speak JSON.
+    pub async fn audit(&self) -> Result<Audit> {
+        let output = self.levada(&["audit", "--json"]).await?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!(
+                "`levada audit` said: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })
     }
 
     /// The metrics text.

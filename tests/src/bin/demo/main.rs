@@ -1,0 +1,141 @@
+//! One path, on real input, with both agents killed in the middle: devices and web clients -> edge
+//! agent (handler `redact`, durable channel) -> Avro RPC -> aggregator (durable channel) -> files.
+//! Ends with the balance of every source; fails if anything is missing.
+#![expect(clippy::print_stdout, reason = "the report is its purpose")]
+
+mod load;
+mod report;
+mod show;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use levada_tests::{path::EndToEnd, place};
+
+use crate::{load::Load, show::Show};
+
+/// Shows one path through two agents that are killed in the middle.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "demo", max_term_width = 100)]
+struct Options {
+    /// How many messages the devices publish over MQTT, at QoS 1.
+    #[arg(long, default_value_t = 30_000)]
+    mqtt: u64,
+    /// How many events are posted over HTTP, in batches of 100.
+    #[arg(long, default_value_t = 60_000)]
+    http: u64,
+    /// How often each agent is killed.
+    #[arg(long, default_value_t = 3)]
+    kills: u32,
+    /// Where configurations, logs, stores and output go; emptied first.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+/// How long nothing may arrive before the demo gives up.
+const STALLED: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    println!("\ndemo failed: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Whether everything arrived.
+async fn run(options: &Options) -> Result<bool> {
+    let folder = empty_folder(options)?;
+    let mut path = EndToEnd::lay(&folder).await?;
+    report::introduce(options, &folder, &path);
+    path.start().await?;
+    let show = Show::new(options.mqtt + options.http, &path.output);
+    let start = Instant::now();
+    let load = Load::start(options, &path);
+    load::kill_in_the_middle(options, &load, &mut path, &show).await?;
+    let ended = wait_until_delivered(&load, &mut path, &show).await;
+    let took = start.elapsed();
+    show.finish();
+    let repeated = match ended {
+        Ok(repeated) => repeated,
+        Err(error) => {
+            println!("\n{error:#}");
+            load.repeated()
+        }
+    };
+    let stopped = stop(&mut path).await;
+    let complete = report::print(options, &path, &load, took, repeated).await?;
+    stopped?;
+    Ok(complete)
+}
+
+fn empty_folder(options: &Options) -> Result<PathBuf> {
+    let folder = options
+        .folder
+        .clone()
+        .unwrap_or_else(|| place::root().join("target/demo"));
+    if folder.join("output").is_dir() || folder.join("edge").is_dir() {
+        fs::remove_dir_all(&folder)
+            .with_context(|| format!("cannot empty the folder `{}`", folder.display()))?;
+    }
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
+    Ok(folder)
+}
+
+/// Waits until as many events arrived as were made; gives the number of repeated posts.
+async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> Result<u64> {
+    let mut last = (0, Instant::now());
+    let repeated = loop {
+        load.check()?;
+        let delivered = show.update(load)?;
+        if load.is_done() && delivered >= load.total() && show.is_quiet(path).await {
+            break load.repeated();
+        }
+        if delivered > last.0 {
+            last = (delivered, Instant::now());
+        }
+        if last.1.elapsed() > STALLED {
+            bail!(
+                "nothing arrived for {STALLED:?}: {delivered} of {} events",
+                load.total()
+            );
+        }
+        if let Some(status) = path.edge.ended()?.or(path.aggregator.ended()?) {
+            bail!("an agent ended by itself ({status}):\n{}", path.edge.tail());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    Ok(repeated)
+}
+
+/// Stops both agents in order: the sender first.
+async fn stop(path: &mut EndToEnd) -> Result<()> {
+    for agent in [&mut path.edge, &mut path.aggregator] {
+        let status = agent.stop().await?;
+        if !status.success() {
+            bail!(
+                "agent `{}` ended with {status} when asked to stop:\n{}",
+                agent.name,
+                agent.tail()
+            );
+        }
+    }
+    Ok(())
+}
