@@ -8,6 +8,7 @@ pub mod broker;
 pub mod event;
 pub mod http;
 pub mod ledger;
+pub mod load;
 pub mod mqtt;
 pub mod outputs;
 pub mod path;

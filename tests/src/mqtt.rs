@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub struct Telemetry {
     pub events: u64,
     /// After how many events to pause, and how long.
     pub pause: (u64, Duration),
+    /// Set to end before all events are published; what was published is still confirmed.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// How many messages may wait for the broker at once.
@@ -47,6 +49,9 @@ pub async fn publish(telemetry: &Telemetry, acknowledged: &Arc<AtomicU64>) -> Re
     tasks.spawn("mqtt publisher", poll(events));
     let mut waiting = VecDeque::new();
     for n in 0..telemetry.events {
+        if telemetry.stop.load(Ordering::Relaxed) {
+            break;
+        }
         if waiting.len() == WINDOW {
             confirm(waiting.pop_front(), acknowledged).await?;
         }

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,8 @@ pub struct Posts {
     pub pause: Duration,
     /// How long one batch may be refused before posting gives up.
     pub patience: Duration,
+    /// Set to end before all events are posted; the batch in hand is finished.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// How often a refused or lost batch is tried again.
@@ -42,7 +44,7 @@ pub async fn post(posts: &Posts, acknowledged: &Arc<AtomicU64>) -> Result<u64> {
     let mut connection = None;
     let mut repeated = 0;
     let mut next = 0;
-    while next < posts.events {
+    while next < posts.events && !posts.stop.load(Ordering::Relaxed) {
         let end = (next + posts.batch).min(posts.events);
         let body = batch(&posts.source, next..end);
         repeated += post_one(posts, &mut connection, &body).await?;

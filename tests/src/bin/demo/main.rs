@@ -3,7 +3,7 @@
 //! Ends with the balance of every source; fails if anything is missing.
 #![expect(clippy::print_stdout, reason = "the report is its purpose")]
 
-mod load;
+mod kills;
 mod report;
 mod show;
 
@@ -16,9 +16,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use levada_tests::{path::EndToEnd, place};
+use levada_tests::{
+    load::{Amount, Load},
+    path::EndToEnd,
+    place,
+};
 
-use crate::{load::Load, show::Show};
+use crate::show::Show;
 
 /// Shows one path through two agents that are killed in the middle.
 #[derive(Debug, Clone, Parser)]
@@ -67,20 +71,24 @@ async fn run(options: &Options) -> Result<bool> {
     path.start().await?;
     let show = Show::new(options.mqtt + options.http, &path.output);
     let start = Instant::now();
-    let load = Load::start(options, &path);
-    load::kill_in_the_middle(options, &load, &mut path, &show).await?;
+    let pauses = (Duration::from_millis(25), Duration::from_millis(12));
+    let load = Load::start(
+        Amount {
+            mqtt: options.mqtt,
+            http: options.http,
+            pauses,
+        },
+        &path,
+    );
+    kills::kill_in_the_middle(options.kills, &load, &mut path, &show).await?;
     let ended = wait_until_delivered(&load, &mut path, &show).await;
     let took = start.elapsed();
     show.finish();
-    let repeated = match ended {
-        Ok(repeated) => repeated,
-        Err(error) => {
-            println!("\n{error:#}");
-            load.repeated()
-        }
-    };
+    if let Err(error) = ended {
+        println!("\n{error:#}");
+    }
     let stopped = stop(&mut path).await;
-    let complete = report::print(options, &path, &load, took, repeated).await?;
+    let complete = report::print(&path, &load, took).await?;
     stopped?;
     Ok(complete)
 }
@@ -99,14 +107,14 @@ fn empty_folder(options: &Options) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Waits until as many events arrived as were made; gives the number of repeated posts.
-async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> Result<u64> {
+/// Waits until as many events arrived as were made, and nothing is on the way any more.
+async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> Result<()> {
     let mut last = (0, Instant::now());
-    let repeated = loop {
+    loop {
         load.check()?;
         let delivered = show.update(load)?;
         if load.is_done() && delivered >= load.total() && show.is_quiet(path).await {
-            break load.repeated();
+            return Ok(());
         }
         if delivered > last.0 {
             last = (delivered, Instant::now());
@@ -121,8 +129,7 @@ async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> 
             bail!("an agent ended by itself ({status}):\n{}", path.edge.tail());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    Ok(repeated)
+    }
 }
 
 /// Stops both agents in order: the sender first.

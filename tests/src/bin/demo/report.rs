@@ -1,17 +1,18 @@
 //! The words before and the balance after.
 
-use std::{path::Path, sync::atomic::Ordering, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use levada_tests::{
     agent::Audit,
     event,
     ledger::{Balance, Ledger},
+    load::Load,
     outputs,
     path::{self, EndToEnd},
 };
 
-use crate::{Options, load::Load};
+use crate::Options;
 
 /// Says what is about to happen.
 pub(crate) fn introduce(options: &Options, folder: &Path, path: &EndToEnd) {
@@ -34,16 +35,9 @@ pub(crate) fn introduce(options: &Options, folder: &Path, path: &EndToEnd) {
 }
 
 /// Prints the balance; whether everything arrived and nothing travelled that should not.
-pub(crate) async fn print(
-    options: &Options,
-    path: &EndToEnd,
-    load: &Load,
-    took: Duration,
-    repeated: u64,
-) -> Result<bool> {
+pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Result<bool> {
     let mut ledger = Ledger::default();
-    ledger.produced(path::PLANT, load.published.load(Ordering::Relaxed));
-    ledger.produced(path::WEB, load.posted.load(Ordering::Relaxed));
+    load.book(&mut ledger);
     let audit = path.edge.audit().await?;
     for source in [path::PLANT, path::WEB] {
         if let Some(accepted) = audit.count(&format!("sources.{source}"), "accepted") {
@@ -75,7 +69,10 @@ pub(crate) async fn print(
         path.edge.slowest_start.as_millis(),
         path.aggregator.slowest_start.as_millis()
     );
-    println!("  repeats     {repeated} posts were sent again because nobody answered");
+    println!(
+        "  repeats     {} posts were sent again because nobody answered",
+        load.repeated()
+    );
     println!(
         "  files       {complete_files} in {}",
         path.output.display()
@@ -85,8 +82,7 @@ pub(crate) async fn print(
     }
     let balanced = audits(path, &audit).await?;
     let secret = secrets(path)?;
-    let all_made = load.acknowledged() == options.mqtt + options.http;
-    let complete = ledger.is_complete() && all_made && open.is_empty() && balanced && !secret;
+    let complete = ledger.is_complete() && load.is_done() && open.is_empty() && balanced && !secret;
     println!(
         "\n  {}\n",
         if complete {

@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use levada_tests::{outputs::Watch, path::EndToEnd};
+use levada_tests::{load::Load, outputs::Watch, path::EndToEnd};
 
-use crate::{load::Load, report::thousands};
+use crate::report::thousands;
 
 /// Two bars: what was acknowledged to the producers, and what lies in the output files.
 pub(crate) struct Show {
