@@ -1,0 +1,97 @@
+//! `cargo x bench`: every figure beside its yardstick, measured in the same run.
+//!
+//! The rows and their targets are those of the performance plan: P (store), W (handlers), F
+//! (footprint), A (codec), E (end to end). Ratios are what counts; absolute figures move with the
+//! machine, so the load average and the disk's own sync times stand beside them.
+
+mod harness;
+mod machine;
+mod report;
+
+mod codec;
+mod handler;
+mod hop;
+mod idle;
+mod limits;
+mod load;
+mod store;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use crate::{harness::Bench, report::Report};
+
+/// Measures Levada, each figure beside its yardstick from the same run.
+#[derive(Debug, Parser)]
+#[command(name = "cargo x bench", bin_name = "cargo x bench", max_term_width = 100)]
+struct Arguments {
+    /// What to measure; everything, if nothing is named.
+    groups: Vec<Group>,
+    /// Interleaved rounds; the median of them is shown.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Where to put the files that are written; a folder on the disk that is to be measured.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Writes the figures to `tests/bench/results/<NAME>.json`; if they are there already, the
+    /// difference is printed.
+    #[arg(long, value_name = "NAME")]
+    save: Option<String>,
+    /// Cargo passes this on.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// What the machine can do: disk, memory, loopback.
+    Limits,
+    /// P1 to P7: durable put and take against raw writes.
+    Store,
+    /// A1: receiving events against a generic Avro decoder.
+    Codec,
+    /// W1 to W3: handlers against native code.
+    Handler,
+    /// E1 to E3, W4: the whole agent between two sockets.
+    Hop,
+    /// F1 to F3: start, size, memory.
+    Idle,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let mut report = Report::begin()?;
+    let bench = Bench::new(arguments.rounds, arguments.dir.as_deref())?;
+    let wanted = |group| arguments.groups.is_empty() || arguments.groups.contains(&group);
+    if wanted(Group::Limits) {
+        limits::run(&bench, &mut report)?;
+    }
+    if wanted(Group::Store) {
+        store::run(&bench, &mut report)?;
+    }
+    if wanted(Group::Codec) {
+        codec::run(&bench, &mut report)?;
+    }
+    if wanted(Group::Handler) {
+        handler::run(&bench, &mut report)?;
+    }
+    if wanted(Group::Hop) {
+        hop::run(&bench, &mut report)?;
+    }
+    if wanted(Group::Idle) {
+        idle::run(&bench, &mut report)?;
+    }
+    report.end(arguments.save.as_deref())
+}
