@@ -1,0 +1,131 @@
+//! What operators see of an open store.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use levada_core::{
+    Count,
+    inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
+};
+use redb::{Database, ReadableDatabase};
+
+use crate::{
+    audit::{self, Identity},
+    codec::unseal,
+    keys::DEAD,
+    letter,
+    shared::{CountKey, Shared, Status},
+    stores::Stores,
+};
+
+impl Shared {
+    pub(crate) fn describe_channels(&self) -> Vec<ChannelInfo> {
+        let state = self.lock();
+        let all = self.channels.iter().zip(&state.queues).enumerate();
+        let mut infos: Vec<_> = all
+            .map(|(at, (channel, queue))| ChannelInfo {
+                name: channel.spec.name.clone(),
+                kind: channel.spec.kind.as_str(),
+                events: queue.events(),
+                bytes: queue.bytes(),
+                leased: queue.events() - queue.free(),
+                capacity_bytes: channel.spec.capacity_bytes,
+                capacity_events: channel.spec.capacity_events,
+                oldest_ms: queue.oldest_ms(),
+                waiting_puts: state.rooms.waiting_for(at) as u64,
+            })
+            .collect();
+        infos.sort_by(|a, b| a.name.cmp(&b.name));
+        infos
+    }
+
+    pub(crate) fn describe_store(&self) -> StoreInfo {
+        let (sync_p50_us, sync_p99_us) = self.meter.sync_percentiles();
+        let state = self.lock();
+        let letters = state.rooms.get(self.dead_room());
+        StoreInfo {
+            path: self.path.display().to_string(),
+            incarnation: self.incarnation.to_string(),
+            file_bytes: self.meter.length.load(Ordering::Relaxed),
+            commits: self.metrics.commits.get(),
+            flushes: self.meter.flushes.get(),
+            written_bytes: self.meter.written.get(),
+            sync_p50_us,
+            sync_p99_us,
+            dead_letters: letters.events,
+            dead_letter_bytes: letters.bytes,
+            state: match &state.status {
+                Status::Open => "ok".to_owned(),
+                Status::Closing => "closing".to_owned(),
+                Status::Closed => "closed".to_owned(),
+                Status::Failed(reason) => reason.clone(),
+            },
+        }
+    }
+}
+
+impl Stores {
+    /// Checks the accounting identities of every source and durable channel.
+    #[must_use]
+    pub fn audit(&self) -> Vec<Identity> {
+        let state = self.shared.lock();
+        let durable = self.shared.channels.iter().zip(&state.queues);
+        let durable = durable.filter(|(channel, _)| channel.is_durable());
+        let queued = durable.map(|(channel, queue)| (channel.part.clone(), queue.events()));
+        audit::identities(&state.ledger, &queued.collect())
+    }
+}
+
+impl Inspect for Stores {
+    fn channels(&self) -> Vec<ChannelInfo> {
+        self.shared.describe_channels()
+    }
+
+    fn store(&self) -> Option<StoreInfo> {
+        Some(self.shared.describe_store())
+    }
+
+    fn counts(&self) -> Result<Vec<Count>, String> {
+        Ok(counts(&self.shared.lock().ledger))
+    }
+
+    fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterInfo>, String> {
+        let base = self.shared.base().ok_or("the store is closed")?;
+        dead_letters(&base.db, after, limit).map_err(|error| error.to_string())
+    }
+}
+
+/// A ledger as the counts that were added up in it.
+pub(crate) fn counts(ledger: &BTreeMap<CountKey, u64>) -> Vec<Count> {
+    let count = |((part, counter, reason), amount): (&CountKey, &u64)| Count {
+        part: part.clone(),
+        counter: *counter,
+        reason: reason.clone(),
+        amount: *amount,
+    };
+    ledger.iter().map(count).collect()
+}
+
+/// Dead letters after a number; damaged ones are left out.
+pub(crate) fn dead_letters(
+    db: &Database,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<DeadLetterInfo>, redb::Error> {
+    let from = after.map_or(0, |after| after.saturating_add(1));
+    let table = db.begin_read()?.open_table(DEAD)?;
+    let mut letters = Vec::new();
+    for entry in table.range(from..)? {
+        let (id, value) = entry?;
+        let id = id.value();
+        let letter = unseal(&id.to_be_bytes(), value.value()).and_then(letter::decode);
+        letters.extend(letter.map(|letter| letter::describe(id, letter)));
+        if letters.len() >= limit {
+            break;
+        }
+    }
+    Ok(letters)
+}

@@ -1,0 +1,245 @@
+//! What an open finds in the file. Reads no rows: the index knows enough of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use levada_core::{Incarnation, PartId};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError};
+use tracing::warn;
+
+use crate::{
+    codec::{Reader, seal, unseal},
+    keys::{self, DEAD, LaneId, META, QUARANTINE, SMALL},
+    queue::{Bits, Entry, Queue},
+    shared::CountKey,
+    writer::{Head, IndexEntry, Resume, read_borders},
+};
+
+/// The format this version writes: `(major, minor, oldest reader)`.
+pub(crate) const FORMAT: Format = Format {
+    major: 1,
+    minor: 0,
+    min_reader: 1,
+};
+
+/// The version of a store's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) major: u16,
+    pub(crate) minor: u16,
+    /// The oldest major version that can read it.
+    pub(crate) min_reader: u16,
+}
+
+/// The meta table.
+#[derive(Debug, Clone)]
+pub(crate) struct Meta {
+    pub(crate) format: Format,
+    pub(crate) incarnation: Incarnation,
+    /// Name to number.
+    pub(crate) channels: BTreeMap<String, u32>,
+}
+
+const FORMAT_KEY: &str = "format";
+const INCARNATION_KEY: &str = "incarnation";
+const CHANNEL_KEY: &str = "channel/";
+
+/// Everything that is kept in memory while a store is open.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) queues: HashMap<u32, Queue>,
+    pub(crate) heads: HashMap<u32, Head>,
+    pub(crate) ledger: BTreeMap<CountKey, u64>,
+    pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
+    pub(crate) letters: u64,
+    pub(crate) letter_bytes: u64,
+    pub(crate) resume: Resume,
+}
+
+/// Reads the meta table; `None` if the store was just made.
+pub(crate) fn read_meta(db: &Database) -> Result<Option<Meta>, String> {
+    let txn = db.begin_read().map_err(|error| error.to_string())?;
+    let table = match txn.open_table(META) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let (mut format, mut incarnation, mut channels) = (None, None, BTreeMap::new());
+    for entry in table.iter().map_err(|error| error.to_string())? {
+        let (key, value) = entry.map_err(|error| error.to_string())?;
+        let key = key.value();
+        let damaged = || format!("the entry `{key}` of its meta table is damaged");
+        let mut reader = Reader(unseal(key.as_bytes(), value.value()).ok_or_else(damaged)?);
+        if key == FORMAT_KEY {
+            format = read_format(&mut reader);
+        } else if key == INCARNATION_KEY {
+            incarnation = reader.array().map(Incarnation);
+        } else if let Some(name) = key.strip_prefix(CHANNEL_KEY) {
+            channels.insert(name.to_owned(), reader.u32().ok_or_else(damaged)?);
+        }
+    }
+    match (format, incarnation) {
+        (Some(format), Some(incarnation)) => Ok(Some(Meta {
+            format,
+            incarnation,
+            channels,
+        })),
+        _ => Err("its meta table has no format or no incarnation".into()),
+    }
+}
+
+fn read_format(reader: &mut Reader<'_>) -> Option<Format> {
+    Some(Format {
+        major: reader.u16()?,
+        minor: reader.u16()?,
+        min_reader: reader.u16()?,
+    })
+}
+
+/// Writes the meta table whole, and makes the tables that are always there.
+pub(crate) fn write_meta(db: &Database, meta: &Meta) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    {
+        txn.open_table(keys::ROWS)?;
+        txn.open_table(SMALL)?;
+        txn.open_table(DEAD)?;
+        txn.open_table(QUARANTINE)?;
+        let mut table = txn.open_table(META)?;
+        let mut put = |key: &str, value: Vec<u8>| {
+            table
+                .insert(key, &seal(key.as_bytes(), value)[..])
+                .map(drop)
+        };
+        let Format {
+            major,
+            minor,
+            min_reader,
+        } = meta.format;
+        put(
+            FORMAT_KEY,
+            [major, minor, min_reader]
+                .iter()
+                .flat_map(|n| n.to_le_bytes())
+                .collect(),
+        )?;
+        put(INCARNATION_KEY, meta.incarnation.0.to_vec())?;
+        for (name, number) in &meta.channels {
+            put(
+                &format!("{CHANNEL_KEY}{name}"),
+                number.to_le_bytes().to_vec(),
+            )?;
+        }
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+/// Reads all but the rows.
+pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
+    let mut found = Found::default();
+    let txn = db.begin_read()?;
+    let small = txn.open_table(SMALL)?;
+    let mut index: Vec<(LaneId, u64, IndexEntry)> = Vec::new();
+    let mut settled: HashMap<(LaneId, u64), Vec<u8>> = HashMap::new();
+    for entry in small.iter()? {
+        let (key, value) = entry?;
+        let (key, value) = (key.value(), value.value());
+        match key.first().copied() {
+            Some(keys::INDEX) => match read_index(key, value) {
+                Some(row) => index.push(row),
+                None => damaged(key),
+            },
+            Some(keys::SETTLED) => match (keys::parse_of_row(key), unseal(key, value)) {
+                (Some(row), Some(value)) => drop(settled.insert(row, value.to_vec())),
+                _ => damaged(key),
+            },
+            _ => found.small(key, value),
+        }
+    }
+    for (lane, first, row) in index {
+        let settled = settled.remove(&(lane, first));
+        let entry = restore(first, row, settled.as_deref());
+        if entry.left() > 0 {
+            found.queues.entry(lane.channel).or_default().push(entry);
+        }
+    }
+    let dead = txn.open_table(DEAD)?;
+    for entry in dead.iter()? {
+        let (id, value) = entry?;
+        found.letters += 1;
+        found.letter_bytes += (value.value().len() as u64).saturating_sub(4);
+        found.resume.next_letter = id.value() + 1;
+    }
+    let aside = txn.open_table(QUARANTINE)?;
+    found.resume.aside_entries = aside.len()?;
+    found.resume.next_aside = aside.last()?.map_or(0, |(id, _)| id.value() + 1);
+    Ok(found)
+}
+
+impl Found {
+    fn small(&mut self, key: &[u8], value: &[u8]) {
+        let read = match key.first().copied() {
+            Some(keys::COUNTER) => self.counter(key, value),
+            Some(keys::MARK) => self.mark(key, value),
+            Some(keys::HEAD) => self.head(key, value),
+            Some(keys::BORDER) => keys::parse_of_lane(key).map(|lane| {
+                self.heads
+                    .entry(lane.channel)
+                    .or_insert_with(Head::new)
+                    .borders = read_borders(key, value);
+            }),
+            // Full groups of borders are read when a hop asks for them.
+            Some(keys::OLD_BORDER) => Some(()),
+            _ => None,
+        };
+        if read.is_none() {
+            damaged(key);
+        }
+    }
+
+    fn counter(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let value = Reader(unseal(key, value)?).u64()?;
+        self.ledger.insert(keys::parse_counter(key)?, value);
+        Some(())
+    }
+
+    /// A mark that is damaged counts as none (delivery contract D1.2).
+    fn mark(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let value = Bytes::copy_from_slice(unseal(key, value)?);
+        let (part, name) = keys::parse_mark(key)?;
+        self.marks.entry(part).or_default().insert(name, value);
+        Some(())
+    }
+
+    fn head(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let lane = keys::parse_of_lane(key)?;
+        self.heads.insert(lane.channel, Head::decode(key, value)?);
+        Some(())
+    }
+}
+
+fn damaged(key: &[u8]) {
+    let key = String::from_utf8_lossy(key);
+    warn!(%key, "an entry of the store is damaged and counts as none");
+}
+
+fn read_index(key: &[u8], value: &[u8]) -> Option<(LaneId, u64, IndexEntry)> {
+    let (lane, first) = keys::parse_of_row(key)?;
+    Some((lane, first, IndexEntry::decode(key, value)?))
+}
+
+fn restore(first: u64, row: IndexEntry, settled: Option<&[u8]>) -> Entry {
+    let families = row.positions != row.count;
+    let mut entry = Entry::new(first, row.received_ms, row.count, row.bytes, families);
+    let bitmap = settled.and_then(|value| {
+        let (bytes, bits) = value.split_first_chunk::<4>()?;
+        Some((
+            u32::from_le_bytes(*bytes),
+            Bits::from_bytes(bits, row.count)?,
+        ))
+    });
+    if let Some((bytes, gone)) = bitmap {
+        entry.restore(gone, bytes);
+    }
+    entry
+}

@@ -1,0 +1,313 @@
+//! What the store's doors and its writer share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use levada_core::{
+    Batch, Chance, ChannelName, Clock, Count, Counter, Incarnation, MarkWrite, OriginId, Origins,
+    PartId, PutError, TakeError, marks::Expect, origin::OriginRun,
+};
+use redb::Database;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    lock::Lock,
+    meter::Meter,
+    metrics::Metrics,
+    params::{ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull},
+    queue::{After, Queue},
+    room::{Need, Rooms},
+    row::NewRow,
+};
+
+/// How long deletes wait for a put to ride with.
+pub(crate) const ROWS_WAIT: Duration = Duration::from_millis(10);
+/// How long counters of memory channels wait for another commit.
+const COUNTS_WAIT: Duration = Duration::from_secs(1);
+
+/// A store that is open.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) by_name: HashMap<ChannelName, usize>,
+    pub(crate) state: Mutex<State>,
+    /// Wakes the writer.
+    pub(crate) wake: Condvar,
+    /// Gone once the store is closed.
+    pub(crate) base: RwLock<Option<Arc<Base>>>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Of the hop: drawn when the store was made.
+    pub(crate) incarnation: Incarnation,
+    /// Of the origin ids: drawn at every open.
+    pub(crate) origin: Incarnation,
+    pub(crate) next_origin: AtomicU64,
+    /// Seeded from the system's randomness.
+    pub(crate) nonces: Chance,
+    pub(crate) dead_letters: DeadLetterSpec,
+    /// Bytes of just-written rows to hold in memory.
+    pub(crate) row_cache: usize,
+}
+
+/// The file and the lock on its folder; the lock goes last.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) db: Database,
+    pub(crate) _lock: Lock,
+}
+
+/// What does not change about a channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) spec: ChannelSpec,
+    pub(crate) part: PartId,
+    /// Its number in the file; of no meaning for a memory channel.
+    pub(crate) id: u32,
+    /// Rings when events arrive or come back, and when puts wait.
+    pub(crate) events: Notify,
+}
+
+impl Channel {
+    pub(crate) fn is_durable(&self) -> bool {
+        self.spec.kind == ChannelKind::Durable
+    }
+}
+
+/// What changes; never locked during I/O.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) queues: Vec<Queue>,
+    /// One per channel, and the last for dead letters.
+    pub(crate) rooms: Rooms,
+    pub(crate) inbox: Inbox,
+    /// Every counter, with what is on its way to the disk.
+    pub(crate) ledger: BTreeMap<CountKey, u64>,
+    pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
+    /// Next position of each memory channel.
+    pub(crate) next_in_memory: Vec<u64>,
+    pub(crate) status: Status,
+}
+
+pub(crate) type CountKey = (PartId, Counter, String);
+
+/// Whether the store works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Status {
+    Open,
+    Closing,
+    Closed,
+    /// The file cannot be written any more; memory channels run on.
+    Failed(String),
+}
+
+/// What waits for the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) commits: Vec<Staged>,
+    /// Rows of which events went.
+    pub(crate) touched: BTreeMap<(usize, u64), After>,
+    /// Counters that changed.
+    pub(crate) counts: BTreeSet<CountKey>,
+    pub(crate) marks: Vec<(PartId, MarkWrite)>,
+    pub(crate) letters: Vec<Vec<u8>>,
+    pub(crate) aside: Vec<Aside>,
+    /// Who wants to know when all this is on disk.
+    pub(crate) asking: Vec<oneshot::Sender<Result<(), String>>>,
+    pub(crate) rows_due: Option<Instant>,
+    pub(crate) counts_due: Option<Instant>,
+}
+
+/// One commit, prepared, with its room reserved.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) part: PartId,
+    pub(crate) puts: Vec<StagedPut>,
+    pub(crate) memory: Vec<(usize, Batch)>,
+    pub(crate) marks: Vec<MarkWrite>,
+    /// The marks live in memory only: what they speak of does, too.
+    pub(crate) volatile: bool,
+    pub(crate) letters: Vec<Vec<u8>>,
+    pub(crate) counts: Vec<(CountKey, u64)>,
+    pub(crate) received_ms: u64,
+    pub(crate) needs: Vec<Need>,
+    pub(crate) reply: oneshot::Sender<Result<(), PutError>>,
+}
+
+/// What goes into one durable channel.
+#[derive(Debug)]
+pub(crate) struct StagedPut {
+    pub(crate) channel: usize,
+    pub(crate) nonce: u64,
+    pub(crate) rows: Vec<NewRow>,
+}
+
+/// Damaged bytes on their way to the quarantine.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    pub(crate) channel: usize,
+    pub(crate) first: u64,
+    pub(crate) events: u32,
+    pub(crate) bytes: Bytes,
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file, while the store is open.
+    pub(crate) fn base(&self) -> Option<Arc<Base>> {
+        self.base
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The room of the dead letters.
+    pub(crate) fn dead_room(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// How many bytes of dead letters are kept before the oldest go; `None` if they never do.
+    pub(crate) fn dead_letter_limit(&self) -> Option<u64> {
+        match self.dead_letters.on_full {
+            OnDeadLettersFull::Block => None,
+            OnDeadLettersFull::DropOldest => Some(self.dead_letters.capacity_bytes),
+        }
+    }
+
+    pub(crate) fn channel(&self, name: &ChannelName) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Takes so many origin ids that follow each other.
+    pub(crate) fn draw_origins(&self, events: usize) -> Origins {
+        let count = u32::try_from(events).expect("a batch is below 4 GiB");
+        let sequence = self
+            .next_origin
+            .fetch_add(u64::from(count), Ordering::Relaxed);
+        let first = OriginId {
+            incarnation: self.origin,
+            sequence,
+            child: 0,
+        };
+        Origins::from_runs([OriginRun {
+            first,
+            count,
+            children: false,
+        }])
+    }
+
+    /// Gives room back, and tells the writer if somebody still waits.
+    pub(crate) fn release(&self, needs: &[Need]) {
+        self.lock().rooms.release(needs);
+    }
+
+    /// Rings at every channel: the store has changed as a whole.
+    pub(crate) fn ring_all(&self) {
+        self.channels
+            .iter()
+            .for_each(|channel| channel.events.notify_waiters());
+        self.wake.notify_all();
+    }
+}
+
+impl State {
+    /// Adds to a counter and has it written with the next commit.
+    pub(crate) fn count(&mut self, key: CountKey, amount: u64) {
+        if amount > 0 {
+            *self.ledger.entry(key.clone()).or_default() += amount;
+            self.inbox.counts.insert(key);
+        }
+    }
+
+    /// Whether the mark is what it is expected to be.
+    pub(crate) fn meets(&self, part: &PartId, mark: &MarkWrite) -> bool {
+        let is = self.marks.get(part).and_then(|marks| marks.get(&mark.key));
+        match &mark.expect {
+            Expect::Any => true,
+            Expect::Exactly(expected) => is == expected.as_ref(),
+        }
+    }
+
+    /// Makes a mark what it is to be.
+    pub(crate) fn set_mark(&mut self, part: &PartId, mark: MarkWrite) {
+        let marks = self.marks.entry(part.clone()).or_default();
+        match mark.value {
+            Some(value) => marks.insert(mark.key, value),
+            None => marks.remove(&mark.key),
+        };
+    }
+
+    /// Why nothing durable can be put.
+    pub(crate) fn put_error(&self) -> Option<PutError> {
+        match &self.status {
+            Status::Open => None,
+            Status::Closing | Status::Closed => Some(PutError::Stopping),
+            Status::Failed(reason) => Some(PutError::Store {
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// Why nothing can be taken.
+    pub(crate) fn take_error(&self, durable: bool) -> Option<TakeError> {
+        match &self.status {
+            Status::Open | Status::Closing => None,
+            Status::Closed => Some(TakeError::Closed),
+            Status::Failed(reason) => durable.then(|| TakeError::Store {
+                reason: reason.clone(),
+            }),
+        }
+    }
+}
+
+impl Inbox {
+    /// Whether the writer has something to do now.
+    pub(crate) fn is_ready(&self, now: Instant, somebody_waits: bool) -> bool {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        !self.commits.is_empty()
+            || !self.asking.is_empty()
+            || due(self.rows_due)
+            || due(self.counts_due)
+            || (somebody_waits && self.rows_due.is_some())
+    }
+
+    /// When it will have.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        [self.rows_due, self.counts_due].into_iter().flatten().min()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commits.is_empty() && self.asking.is_empty() && self.next_due().is_none()
+    }
+
+    /// Has what was settled written soon; whether the writer must hear of it.
+    pub(crate) fn rows_changed(&mut self, now: Instant) -> bool {
+        let first = self.rows_due.is_none();
+        self.rows_due.get_or_insert(now + ROWS_WAIT);
+        first
+    }
+
+    /// Has counters written some time; whether the writer must hear of it.
+    pub(crate) fn counts_changed(&mut self, now: Instant) -> bool {
+        let first = self.counts_due.is_none();
+        self.counts_due.get_or_insert(now + COUNTS_WAIT);
+        first
+    }
+}
+
+/// A count as the ledger keeps it.
+pub(crate) fn key_of(count: &Count) -> CountKey {
+    (count.part.clone(), count.counter, count.reason.clone())
+}

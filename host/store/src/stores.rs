@@ -1,0 +1,227 @@
+//! The door to an open store.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use async_trait::async_trait;
+use levada_core::{
+    ChannelName, Commit, Incarnation, Lease, Marks, PartId, PutError, Settlement, Store, TakeError,
+    Want,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    keys::{self, LaneId, SMALL},
+    lease, open as opening,
+    params::{OpenError, StoreParams},
+    put, settle,
+    shared::{Shared, Status},
+    writer::{Border, read_borders},
+};
+
+/// An open store: durable and memory channels, marks, dead letters and counters.
+///
+/// Dropping the last handle closes the store as [`close`](Self::close) does, but tells no error.
+pub struct Stores {
+    pub(crate) shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a store left behind when it was closed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Closed {
+    /// Events that were still in memory channels, by channel: they are lost.
+    pub lost: Vec<(ChannelName, u64)>,
+    /// Why the file could not be closed in order; the next open repairs it.
+    pub unclean: Option<String>,
+}
+
+/// Opens the store and starts its writer.
+///
+/// Blocks for as long as the file takes: a store that was not closed in order is walked through at
+/// about half a gigabyte a second.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed but that the folder and an empty store may exist now.
+pub fn open(params: StoreParams) -> Result<Arc<Stores>, OpenError> {
+    let dir = params.dir.clone();
+    let (shared, writer) = opening::open(params)?;
+    let thread = std::thread::Builder::new()
+        .name("levada-store".into())
+        .spawn(move || writer.run())
+        .map_err(|source| OpenError::Io {
+            attempt: "start the writer of",
+            path: dir,
+            source,
+        })?;
+    Ok(Arc::new(Stores::new(shared, Some(thread))))
+}
+
+impl Stores {
+    pub(crate) fn new(shared: Arc<Shared>, thread: Option<JoinHandle<()>>) -> Self {
+        Self {
+            shared,
+            thread: Mutex::new(thread),
+        }
+    }
+
+    /// Writes what waits, saves what makes the next open quick, and closes the file. Puts are
+    /// refused from now on; leases that are still held come back at the next open. Blocks.
+    ///
+    /// A second call does nothing.
+    pub fn close(&self) -> Closed {
+        let Some(thread) = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        else {
+            return Closed::default();
+        };
+        self.begin_close();
+        let panicked = thread.join().is_err();
+        let unclean = if panicked {
+            Some("the writer panicked".to_owned())
+        } else {
+            None
+        };
+        let closed = self.end_close(unclean);
+        match &closed.unclean {
+            Some(reason) => warn!(%reason, "store closed uncleanly"),
+            None => info!("store closed"),
+        }
+        closed
+    }
+
+    /// Refuses puts, and has the writer come to an end.
+    pub(crate) fn begin_close(&self) {
+        let mut state = self.shared.lock();
+        state.rooms.end();
+        if state.status == Status::Open {
+            state.status = Status::Closing;
+        }
+        let failed = matches!(state.status, Status::Failed(_));
+        drop(state);
+        if failed {
+            // The writer of a failed store waits for this.
+            self.take_base();
+        }
+        self.shared.ring_all();
+    }
+
+    /// Closes the file, after the writer has ended.
+    pub(crate) fn end_close(&self, unclean: Option<String>) -> Closed {
+        let closed = self.take_base();
+        let mut state = self.shared.lock();
+        let failed = match &state.status {
+            Status::Failed(reason) => Some(reason.clone()),
+            Status::Open | Status::Closing | Status::Closed => None,
+        };
+        state.status = Status::Closed;
+        let memory = self.shared.channels.iter().zip(&state.queues);
+        let memory = memory.filter(|(channel, queue)| !channel.is_durable() && queue.events() > 0);
+        let lost: Vec<_> = memory
+            .map(|(channel, queue)| (channel.spec.name.clone(), queue.events()))
+            .collect();
+        drop(state);
+        for (channel, events) in &lost {
+            error!(%channel, events, "events of a memory channel are lost");
+        }
+        self.shared.ring_all();
+        Closed {
+            lost,
+            unclean: unclean.or(failed).or(closed),
+        }
+    }
+
+    fn take_base(&self) -> Option<String> {
+        let base = self
+            .shared
+            .base
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
+        // Whoever still reads holds the file open for that long, and then closes it.
+        let base = Arc::into_inner(base)?;
+        base.db.close().err().map(|error| error.to_string())
+    }
+
+    /// The store's own incarnation, which hops use (delivery contract D1.4).
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.incarnation
+    }
+
+    /// Where rows that have left a channel ended, oldest first: at least the last 1,024.
+    ///
+    /// # Errors
+    /// The text of what could not be read.
+    pub fn borders(&self, channel: &ChannelName) -> Result<Vec<Border>, String> {
+        let missing = || format!("there is no durable channel `{channel}`");
+        let at = self.shared.channel(channel).ok_or_else(missing)?;
+        if !self.shared.channels[at].is_durable() {
+            return Err(missing());
+        }
+        let lane = LaneId {
+            channel: self.shared.channels[at].id,
+            lane: crate::LANE,
+        };
+        let base = self.shared.base().ok_or("the store is closed")?;
+        borders(&base.db, lane).map_err(|error| error.to_string())
+    }
+}
+
+fn borders(db: &redb::Database, lane: LaneId) -> Result<Vec<Border>, redb::Error> {
+    use redb::ReadableDatabase;
+    let small = db.begin_read()?.open_table(SMALL)?;
+    let mut borders = Vec::new();
+    let (from, to) = (keys::old_border(lane, 0), keys::old_border(lane, u32::MAX));
+    for group in small.range::<&[u8]>(&from[..]..=&to[..])? {
+        let (key, value) = group?;
+        borders.extend(read_borders(key.value(), value.value()));
+    }
+    let key = keys::of_lane(keys::BORDER, lane);
+    if let Some(value) = small.get(&key[..])? {
+        borders.extend(read_borders(&key, value.value()));
+    }
+    borders.sort_unstable_by_key(|border| border.position);
+    Ok(borders)
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores")
+            .field("path", &self.shared.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Stores {
+    async fn commit(&self, commit: Commit) -> Result<(), PutError> {
+        put::commit(&self.shared, commit).await
+    }
+
+    async fn lease(&self, channel: &ChannelName, want: Want) -> Result<Lease, TakeError> {
+        lease::lease(&self.shared, channel, want).await
+    }
+
+    async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<(), TakeError> {
+        settle::settle(&self.shared, lease, settlement).await
+    }
+
+    fn marks(&self, part: &PartId) -> Marks {
+        let state = self.shared.lock();
+        let marks = state.marks.get(part).into_iter().flatten();
+        Marks::new(marks.map(|(key, value)| (key.clone(), value.clone())))
+    }
+}
