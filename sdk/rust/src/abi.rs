@@ -11,6 +11,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    arch::wasm32,
     cell::UnsafeCell,
     ops::Deref,
     ptr, slice,
@@ -20,10 +21,9 @@ use crate::{Batch, Failure, Verdicts};
 
 pub(crate) mod imports;
 
-/// The type of the world `packed-interceptor-handler`, for the linker that makes the component.
-#[used]
-#[unsafe(link_section = "component-type:levada-sdk:0.1.0:packed-interceptor-handler")]
-static WORLD: [u8; include_bytes!("abi/world.bin").len()] = *include_bytes!("abi/world.bin");
+/// The type of the world `packed-interceptor-handler`, for the linker that makes the component. The
+/// attribute puts it into the handler's own crate: there no linker leaves it out.
+pub const WORLD: [u8; include_bytes!("abi/world.bin").len()] = *include_bytes!("abi/world.bin");
 
 /// What lives from one call to the next.
 struct Kept {
@@ -126,8 +126,43 @@ impl Kept {
     }
 }
 
-/// A list that the host lowered. It gave it to us, in memory from `cabi_realloc`, which is the C
-/// library's on this target; so it goes back to the system's allocator, whatever the global one is.
+/// Gives the host memory for what it lowers: arguments of a call, results of imports.
+///
+/// The system's memory and never the arena's: the C library lets the host lower lists for itself,
+/// through this same function, and releases them with `free`.
+///
+/// # Safety
+/// Only for the host; as the canonical ABI says.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn cabi_realloc(
+    old: *mut u8,
+    old_size: usize,
+    align: usize,
+    size: usize,
+) -> *mut u8 {
+    let Ok(layout) = Layout::from_size_align(old_size.max(size), align) else {
+        wasm32::unreachable()
+    };
+    if size == 0 {
+        return ptr::without_provenance_mut(align);
+    }
+    // SAFETY: the size is not zero; `old` came from here with `old_size` and this alignment.
+    let given = unsafe {
+        if old_size == 0 {
+            System.alloc(layout)
+        } else {
+            let old_layout = Layout::from_size_align_unchecked(old_size, align);
+            System.realloc(old, old_layout, size)
+        }
+    };
+    if given.is_null() {
+        wasm32::unreachable();
+    }
+    given
+}
+
+/// A list that the host lowered, in memory from [`cabi_realloc`]; so it goes back to the system's
+/// allocator, whatever the global one is.
 pub(crate) struct Lowered {
     at: *mut u8,
     len: usize,
@@ -172,10 +207,4 @@ fn address(bytes: &[u8]) -> u32 {
 /// A length in the module's memory.
 fn length(bytes: &[u8]) -> u32 {
     bytes.len() as u32
-}
-
-/// Keeps what is only there for the linker.
-pub(crate) fn keep_world() {
-    // SAFETY: a read of a static.
-    unsafe { ptr::read_volatile(&raw const WORLD[0]) };
 }

@@ -58,7 +58,7 @@ pub use verdicts::Verdicts;
 #[doc(hidden)]
 pub mod internals {
     #[cfg(target_arch = "wasm32")]
-    pub use crate::abi::intercept;
+    pub use crate::abi::{WORLD, intercept};
     pub use crate::verdicts::each;
 }
 
@@ -84,6 +84,11 @@ macro_rules! __export_batch {
         const _: () = {
             /// The function as the host calls it.
             type Shape = fn(&$crate::Batch<'_>, &mut $crate::Verdicts) -> Result<(), $crate::Failure>;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:packed-interceptor-handler")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static WORLD: [u8; $crate::internals::WORLD.len()] = $crate::internals::WORLD;
 
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "levada:handler/packed-interceptor@0.1.0#intercept")]
