@@ -64,27 +64,22 @@ async fn each_event_has_its_own_outcome() {
         *seen.lock().unwrap(),
         [vec!["0", "1", "2", "3", "4"], vec!["1", "4"]]
     );
-    let state = store.state();
-    let first = &state.settlements[0];
+    let first = store.state().settlements[0].clone();
+    let dead = store.state().dead.clone();
     assert_eq!(
         first.effects.dead_letters.len(),
         2,
         "in the transaction that removes the events"
     );
     assert_eq!(first.outcomes.get(4), Outcome::Retry);
-    let reasons: Vec<_> = state
-        .dead
-        .iter()
-        .map(|letter| letter.reason.as_str())
-        .collect();
+    let reasons: Vec<_> = dead.iter().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(reasons, ["too old", "no such index"]);
-    assert_eq!(state.dead[1].part, part("sinks.up"));
-    assert_eq!(state.dead[1].flow, part("channels.main"));
+    assert_eq!(dead[1].part, part("sinks.up"));
+    assert_eq!(dead[1].flow, part("channels.main"));
     assert_eq!(
-        levada_core::EventRef::from_stored(&state.dead[1].event).body(),
+        levada_core::EventRef::from_stored(&dead[1].event).body(),
         b"3"
     );
-    drop(state);
     assert_eq!(
         running.metric("levada_sink_delivered_events_total{part=\"sinks.up\"}"),
         Some(3)
@@ -206,11 +201,10 @@ async fn an_event_that_is_retried_too_often_becomes_a_dead_letter() {
     let running = run(plan(sink), &store).await;
     eventually(|| store.queued("main").is_empty()).await;
     assert_eq!(calls.load(Ordering::SeqCst), 5);
-    let state = store.state();
-    assert_eq!(state.dead.len(), 1);
-    assert_eq!(state.dead[0].reason, "not delivered in 5 attempts");
-    assert_eq!(state.dead[0].attempts, 5);
-    drop(state);
+    let dead = store.state().dead.clone();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].reason, "not delivered in 5 attempts");
+    assert_eq!(dead[0].attempts, 5);
     running.stop().await;
 }
 
