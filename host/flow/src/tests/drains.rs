@@ -2,8 +2,9 @@
 
 use std::{
     future::pending,
+    io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -254,6 +255,52 @@ async fn a_source_that_hangs_leaves_the_sinks_their_half_of_the_time() {
     assert_eq!(drained.lost_events(), 0);
     assert_eq!(ended.load(Ordering::SeqCst), 1, "the source was dropped");
     assert!(drained.took <= WITHIN, "{:?}", drained.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_five_seconds_one_line_names_who_still_runs() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let store = FakeStore::durable(&[("main", 100)]);
+    store.fill("main", 0..1);
+    let plan = Plan {
+        sinks: vec![hanging_sink().plan("sinks.up", "main", 2)],
+        ..Plan::default()
+    };
+    let running = run(plan, &store).await;
+    eventually(|| store.leased("main") == 1).await;
+    running.stop().await;
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let still: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("still draining"))
+        .collect();
+    assert_eq!(still.len(), 1, "{text}");
+    assert!(
+        still[0].contains("sinks.up (the other side (1 batch))"),
+        "{text}"
+    );
+    assert!(text.contains("cut off parts=\"sinks.up\""), "{text}");
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Counts when it is dropped.

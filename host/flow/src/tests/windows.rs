@@ -9,7 +9,7 @@ use levada_core::{Delivery, MarkWrite, SinkError};
 use tokio::time;
 
 use super::{bodies, eventually, fake_parts::FakeSink, fake_store::FakeStore, run};
-use crate::Plan;
+use crate::{Plan, flights::Flights};
 
 #[tokio::test(start_paused = true)]
 async fn calls_are_made_in_order_each_polled_first_and_settled_in_order() {
@@ -119,4 +119,46 @@ async fn never_more_than_the_window() {
     eventually(|| store.queued("main").is_empty()).await;
     assert_eq!(now.lock().unwrap().1, 4);
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_is_polled_before_the_next_one_is_launched() {
+    let log = Mutex::new(Vec::new());
+    let flight = |n: u64, answers_after| {
+        let log = &log;
+        async move {
+            log.lock().unwrap().push(n);
+            time::sleep(Duration::from_secs(answers_after)).await;
+            n
+        }
+    };
+    let mut flights = Flights::new();
+    flights.launch(flight(1, 3)).await;
+    assert_eq!(*log.lock().unwrap(), [1]);
+    flights.launch(flight(2, 0)).await;
+    assert_eq!(*log.lock().unwrap(), [1, 2]);
+    flights.launch(flight(3, 2)).await;
+    let side = flights.beside(time::sleep(Duration::from_secs(2)));
+    side.await;
+    assert_eq!(
+        flights.len(),
+        3,
+        "the first one is not back, so none is answered"
+    );
+    let cut = time::timeout(Duration::from_millis(10), flights.next());
+    assert!(cut.await.is_err(), "waiting for an answer can be given up");
+    let began = time::Instant::now();
+    assert_eq!(
+        (
+            flights.next().await,
+            flights.next().await,
+            flights.next().await
+        ),
+        (1, 2, 3)
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "all went on meanwhile"
+    );
+    assert!(flights.is_empty());
 }
