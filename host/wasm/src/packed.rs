@@ -348,3 +348,6 @@ fn without_reserved(set: &[u8], count: usize, out: &mut Vec<u8>) -> usize {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;
