@@ -6,6 +6,8 @@
 
 mod avro;
 mod batching;
+mod http;
+mod mqtt;
 mod seq;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub struct Deps {
 #[must_use]
 pub fn kinds(deps: &Deps) -> Vec<SourceKind> {
     let mut kinds = vec![
+        SourceKind::of(http::Factory::new(deps)),
+        SourceKind::of(mqtt::Factory::new(deps)),
         SourceKind::of(seq::Factory::new(deps)),
     ];
     kinds.extend(avro::kinds(deps));

@@ -2,6 +2,8 @@ use std::sync::Mutex;
 
 use levada_core::{Chance, Marks, Name, PartKind, Stopper, SystemClock, settings::Params as _};
 
+use tokio::sync::Notify;
+
 use super::*;
 
 /// Keeps what is put, and refuses the puts whose place is in `refuse`.
@@ -11,6 +13,7 @@ struct Kept {
     marks: Mutex<Marks>,
     puts: Mutex<usize>,
     refuse: Vec<usize>,
+    changed: Notify,
 }
 
 #[async_trait]
@@ -25,6 +28,7 @@ impl Ingest for Kept {
         self.bodies.lock().unwrap().extend(texts);
         let marks = put.marks.into_iter().filter_map(|mark| Some((mark.key, mark.value?)));
         *self.marks.lock().unwrap() = Marks::new(marks);
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -52,7 +56,7 @@ async fn run(params: Params, out: &Arc<Kept>) {
     let made = Arc::clone(out);
     let stop_at_end = async {
         while made.bodies.lock().unwrap().len() < usize::try_from(total).unwrap() {
-            tokio::task::yield_now().await;
+            made.changed.notified().await;
         }
         stopper.drain();
     };
@@ -96,6 +100,8 @@ async fn bodies_are_filled_up_and_carry_the_headers() {
     let batch = SeqSource { params, next }.batch(99_998..100_000);
     let event = batch.get(0).unwrap();
     assert_eq!((event.header("kind"), event.body()), (Some("load"), &b"99998"[..]));
-    let small = SeqSource { params: Params { body_size: ByteSize(4), ..self::params() }, next: Registry::new().gauge("n", "", &[]) };
-    assert_eq!(small.batch(7..8).get(0).unwrap().body(), b"7...");
+    let params = Params { body_size: ByteSize(4), ..self::params() };
+    let next = Registry::new().gauge("next", "", &[]);
+    let batch = SeqSource { params, next }.batch(7..8);
+    assert_eq!(batch.get(0).unwrap().body(), b"7...");
 }
