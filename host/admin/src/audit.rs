@@ -11,6 +11,8 @@ use serde::Serialize;
 pub struct Audit {
     pub holds: bool,
     pub rows: Vec<AuditRow>,
+    /// The counters that this was worked out from.
+    pub counts: Vec<Count>,
 }
 
 /// One source or durable channel.
@@ -29,25 +31,26 @@ pub struct AuditRow {
     pub holds: bool,
 }
 
-/// The identities of every source and every durable channel that ever counted anything.
+/// The identities of every source that ever counted anything, and of every durable channel among
+/// `channels`.
 #[must_use]
 pub fn audit(counts: &[Count], channels: &[ChannelInfo]) -> Audit {
     let mut parts: BTreeMap<&PartId, Vec<&Count>> = BTreeMap::new();
     for count in counts {
         parts.entry(&count.part).or_default().push(count);
     }
-    let of_memory = |part: &PartId| {
+    let is_durable = |part: &PartId| {
         let same = |info: &&ChannelInfo| channel_part(&info.name) == *part;
         channels
             .iter()
             .find(same)
-            .is_some_and(|info| info.kind == "memory")
+            .is_some_and(|info| info.kind == "durable")
     };
     let rows: Vec<_> = parts
         .into_iter()
         .filter(|(part, _)| match part.kind {
             PartKind::Sources => true,
-            PartKind::Channels => !of_memory(part),
+            PartKind::Channels => is_durable(part),
             PartKind::Agent
             | PartKind::Interceptors
             | PartKind::Handlers
@@ -59,6 +62,7 @@ pub fn audit(counts: &[Count], channels: &[ChannelInfo]) -> Audit {
     Audit {
         holds: rows.iter().all(|row| row.holds),
         rows,
+        counts: counts.to_vec(),
     }
 }
 

@@ -20,7 +20,7 @@ params! {
         /// How channels are chosen: all of them, or by a header.
         pub selector: Option<Table>,
         /// How long a put may wait for room; then the peer is told to try again.
-        pub put_timeout: Duration = "10s",
+        pub put_timeout: Option<Duration>,
     }
 }
 

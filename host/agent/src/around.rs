@@ -1,0 +1,34 @@
+//! What all parts of one agent share.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use levada_core::{Chance, Clock, SystemClock};
+use levada_net::{Tcp, Transport};
+use levada_telemetry::Registry;
+
+/// Metrics, time, chance and the network of one agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Around {
+    pub(crate) agent: String,
+    pub(crate) registry: Registry,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Chance,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+impl Around {
+    /// The machine's clock and network.
+    pub(crate) fn machine(agent: &str) -> Self {
+        Self {
+            agent: agent.to_owned(),
+            registry: Registry::new(),
+            clock: Arc::new(SystemClock),
+            // Jitter only: anything that differs between processes will do.
+            chance: Chance::seeded(RandomState::new().hash_one(std::process::id())),
+            transport: Arc::new(Tcp),
+        }
+    }
+}

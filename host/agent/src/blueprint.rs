@@ -1,0 +1,157 @@
+//! From a configuration to checked parts: what is needed to open an agent, and every problem.
+//!
+//! Nothing here does I/O.
+
+use std::collections::BTreeMap;
+
+use levada_config::{
+    AgentConfig, AgentSettings, ChannelConfig, InterceptorCommon, SinkCommon, SinkConfig,
+    SourceCommon, SourceConfig,
+};
+use levada_core::{
+    Interceptor, PartId, PartKind, Problems, Sink, Source,
+    factory::Build,
+    settings::{Field, Span},
+};
+use levada_wasm::HandlerSpec;
+use std::sync::Arc;
+
+use crate::{crossing, kinds::Kinds};
+
+/// An agent whose every part is checked, and not open.
+pub(crate) struct Blueprint {
+    pub(crate) settings: AgentSettings,
+    pub(crate) channels: Vec<ChannelConfig>,
+    pub(crate) sources: Vec<Checked<SourceConfig, Box<dyn Source>>>,
+    pub(crate) sinks: Vec<Checked<SinkConfig, Box<dyn Sink>>>,
+    pub(crate) interceptors: BTreeMap<PartId, Build<Arc<dyn Interceptor>>>,
+    pub(crate) handlers: Vec<CheckedHandler>,
+}
+
+/// A part that can be built.
+pub(crate) struct Checked<C, T> {
+    pub(crate) config: C,
+    pub(crate) build: Build<T>,
+    pub(crate) fields: Vec<Field>,
+}
+
+/// A handler that can be loaded.
+#[derive(Debug)]
+pub(crate) struct CheckedHandler {
+    pub(crate) part: PartId,
+    pub(crate) spec: HandlerSpec,
+    /// Where its component is named.
+    pub(crate) place: Span,
+}
+
+/// Checks every part. `None` if `problems` has errors, then or before.
+pub(crate) fn blueprint(
+    agent: AgentConfig,
+    kinds: &Kinds,
+    problems: &mut Problems,
+) -> Option<Blueprint> {
+    let AgentConfig {
+        settings,
+        sources,
+        interceptors,
+        handlers,
+        channels,
+        sinks,
+        refused,
+    } = agent;
+    for table in &refused {
+        check_refused(table, kinds, problems);
+    }
+    let interceptors = interceptors.into_iter().filter_map(|config| {
+        let kind = kinds.interceptor(&config.table, problems)?;
+        let build = kind.check(
+            &config.part,
+            &config.table,
+            InterceptorCommon::KEYS,
+            problems,
+        )?;
+        Some((config.part, build))
+    });
+    let interceptors = interceptors.collect();
+    let handlers = handlers.into_iter().filter_map(|config| {
+        let spec = levada_wasm::check(&config.part, &config.table, problems)?;
+        let component = config.table.get("component");
+        Some(CheckedHandler {
+            part: config.part,
+            spec,
+            place: component.map_or(config.table.span, |(_, value)| value.span),
+        })
+    });
+    let handlers = handlers.collect();
+    let sources = sources.into_iter().filter_map(|config| {
+        let kind = kinds.source(&config.table, problems)?;
+        let build = kind.check(&config.part, &config.table, SourceCommon::KEYS, problems)?;
+        let fields = (kind.fields)();
+        Some(Checked {
+            config,
+            build,
+            fields,
+        })
+    });
+    let sources: Vec<_> = sources.collect();
+    let sinks = sinks.into_iter().filter_map(|config| {
+        let kind = kinds.sink(&config.table, problems)?;
+        let build = kind.check(&config.part, &config.table, SinkCommon::KEYS, problems)?;
+        let fields = (kind.fields)();
+        Some(Checked {
+            config,
+            build,
+            fields,
+        })
+    });
+    let sinks: Vec<_> = sinks.collect();
+    crossing::check(settings.as_ref(), &sources, &sinks, &channels, problems);
+    if problems.has_errors() {
+        return None;
+    }
+    Some(Blueprint {
+        settings: settings?,
+        channels,
+        sources,
+        sinks,
+        interceptors,
+        handlers,
+    })
+}
+
+/// A part with a wrong common key: what else is wrong with it is worth saying at once.
+fn check_refused(table: &levada_core::Table, kinds: &Kinds, problems: &mut Problems) {
+    let Some(part) = PartId::parse(&table.path) else {
+        return;
+    };
+    match part.kind {
+        PartKind::Sources => {
+            if let Some(kind) = kinds.source(table, problems) {
+                let _refused = kind.check(&part, table, SourceCommon::KEYS, problems);
+            }
+        }
+        PartKind::Sinks => {
+            if let Some(kind) = kinds.sink(table, problems) {
+                // A sink with `channels` was told so already.
+                let keys = [SinkCommon::KEYS, &["channels"]].concat();
+                let _refused = kind.check(&part, table, &keys, problems);
+            }
+        }
+        PartKind::Agent
+        | PartKind::Interceptors
+        | PartKind::Handlers
+        | PartKind::Channels
+        | PartKind::Groups => {}
+    }
+}
+
+impl<C, T> Checked<C, T> {
+    /// What a key of the part's own is, as it would be written: from its table, or its default.
+    pub(crate) fn text<'a>(&'a self, table: &'a levada_core::Table, key: &str) -> Option<&'a str> {
+        if let Some((_, value)) = table.get(key) {
+            return value.text();
+        }
+        let field = self.fields.iter().find(|field| field.key == key)?;
+        Some(field.default.as_deref()?.trim_matches('"'))
+    }
+}

@@ -1,0 +1,114 @@
+//! `levada check`: every problem at once, and what the agent will need.
+
+use anyhow::Result;
+use levada_config::{Files, Loaded, render_all, report};
+use levada_core::{Problem, Problems};
+use serde::Serialize;
+
+use crate::{
+    around::Around,
+    blueprint::{Blueprint, CheckedHandler, blueprint},
+    cli::CheckArgs,
+    exit::Exit,
+    figures::{Figures, figures},
+    kinds::Kinds,
+    opening,
+    output::{complain, look, say, say_json},
+    run::runtime,
+};
+
+/// The JSON of `levada check --json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Checkup {
+    ok: bool,
+    problems: Vec<levada_config::Report>,
+    /// `None` beside an error.
+    figures: Option<Figures>,
+}
+
+/// Checks a configuration; loads its handlers, and starts nothing.
+pub(crate) fn check(args: &CheckArgs) -> Result<Exit> {
+    let Loaded {
+        files,
+        agent,
+        mut problems,
+    } = levada_config::load(&args.conf.conf);
+    let settings = agent.as_ref().and_then(|agent| agent.settings.as_ref());
+    let around = Around::machine(settings.map_or("", |settings| settings.name.as_str()));
+    let kinds = Kinds::new(&around);
+    let found = agent.and_then(|agent| blueprint(agent, &kinds, &mut problems));
+    if let Some(blueprint) = &found {
+        runtime()?.block_on(load_handlers(blueprint, &around, &mut problems));
+    }
+    let ok = !problems.has_errors();
+    let figures = match found.filter(|_| ok) {
+        Some(blueprint) => Some(figures(&blueprint, args.rate)?),
+        None => None,
+    };
+    if args.conf.json {
+        let problems = sorted(problems);
+        let problems = problems
+            .iter()
+            .map(|problem| report(problem, &files))
+            .collect();
+        say_json(&Checkup {
+            ok,
+            problems,
+            figures,
+        })?;
+    } else {
+        show_problems(problems, &files, false);
+        if let Some(figures) = figures {
+            say(&format!("{}: in order\n\n{figures}", around.agent))?;
+        }
+    }
+    Ok(if ok { Exit::Ok } else { Exit::Usage })
+}
+
+/// Loads each handler and lets it go again; what was compiled is kept for the start, if the data
+/// folder is there.
+async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Problems) {
+    let data = &blueprint.settings.data;
+    let handlers = match opening::open_handlers(blueprint, data, around).await {
+        Ok(None) => return,
+        Ok(Some(handlers)) => handlers,
+        Err(error) => {
+            problems.push(Problem::error(None, "handlers", format!("{error:#}")));
+            return;
+        }
+    };
+    for CheckedHandler { part, spec, place } in &blueprint.handlers {
+        if let Err(error) = handlers.load(part, spec).await {
+            let error = anyhow::Error::from(error);
+            let key = format!("{part}.component");
+            let problem = Problem::error(Some(*place), key, format!("{error:#}"));
+            problems.push(problem.found(spec.component.display().to_string()));
+        }
+    }
+}
+
+/// Shows problems on standard error: as text, or as one JSON list.
+pub(crate) fn show_problems(problems: Problems, files: &Files, json: bool) {
+    let problems = sorted(problems);
+    if problems.is_empty() {
+        return;
+    }
+    if json {
+        let reports: Vec<_> = problems
+            .iter()
+            .map(|problem| report(problem, files))
+            .collect();
+        let text = serde_json::to_string(&reports).expect("our types have text keys only");
+        complain(&format!("{text}\n"));
+    } else {
+        complain(&render_all(&problems, files, look()));
+    }
+}
+
+/// In the order of the files, and each once: a key that two readers share is reported by both.
+pub(crate) fn sorted(problems: Problems) -> Vec<Problem> {
+    let mut sorted = problems.into_sorted();
+    sorted.dedup();
+    sorted
+}

@@ -1,0 +1,174 @@
+//! Problems that no part can see alone: two parts on one port, a channel that is too small for what
+//! its source may bring, an agent that sends to itself.
+
+use std::net::SocketAddr;
+
+use levada_config::{AgentSettings, ChannelConfig, ChannelType, Door, SinkConfig, SourceConfig};
+use levada_core::{ByteSize, Problem, Problems, Sink, Source, Table, settings::Span};
+
+use crate::blueprint::Checked;
+
+type Sources = [Checked<SourceConfig, Box<dyn Source>>];
+type Sinks = [Checked<SinkConfig, Box<dyn Sink>>];
+
+/// Adds every such problem.
+pub(crate) fn check(
+    settings: Option<&AgentSettings>,
+    sources: &Sources,
+    sinks: &Sinks,
+    channels: &[ChannelConfig],
+    problems: &mut Problems,
+) {
+    same_port(settings, sources, problems);
+    to_itself(sources, sinks, problems);
+    for source in sources {
+        small_channels(source, channels, problems);
+        volatile_channels(source, channels, problems);
+    }
+    open_admin(settings, problems);
+}
+
+/// Where a source listens, if it does.
+pub(crate) fn listens(source: &Checked<SourceConfig, Box<dyn Source>>) -> Option<SocketAddr> {
+    source.text(&source.config.table, "listen")?.parse().ok()
+}
+
+fn place(table: &Table, key: &str) -> Span {
+    table.get(key).map_or(table.span, |(_, value)| value.span)
+}
+
+fn same_port(settings: Option<&AgentSettings>, sources: &Sources, problems: &mut Problems) {
+    let mut taken: Vec<(SocketAddr, String, Option<Span>)> = Vec::new();
+    if let Some(Door::At(at)) = settings.map(|settings| settings.admin) {
+        taken.push((at, "agent.admin".into(), None));
+    }
+    for source in sources {
+        let table = &source.config.table;
+        let Some(at) = listens(source).filter(|at| at.port() != 0) else {
+            continue;
+        };
+        let clash = |(other, ..): &&(SocketAddr, String, Option<Span>)| {
+            let same_host =
+                other.ip() == at.ip() || other.ip().is_unspecified() || at.ip().is_unspecified();
+            other.port() == at.port() && same_host
+        };
+        let span = place(table, "listen");
+        if let Some((other, key, first)) = taken.iter().find(clash) {
+            let message = format!("`{key}` listens on {other} already");
+            let problem =
+                Problem::error(Some(span), table.path_of("listen"), message).found(at.to_string());
+            problems.push(match first {
+                Some(first) => problem.related(*first, "taken here"),
+                None => problem,
+            });
+        }
+        taken.push((at, table.path_of("listen"), Some(span)));
+    }
+}
+
+fn to_itself(sources: &Sources, sinks: &Sinks, problems: &mut Problems) {
+    let ours: Vec<_> = sources
+        .iter()
+        .filter(|source| source.config.common.r#type == "avro")
+        .filter_map(|source| Some((listens(source)?, &source.config.part)))
+        .collect();
+    for sink in sinks
+        .iter()
+        .filter(|sink| sink.config.common.r#type == "avro")
+    {
+        let table = &sink.config.table;
+        let Some(to) = sink
+            .text(table, "to")
+            .and_then(|to| to.parse::<SocketAddr>().ok())
+        else {
+            continue;
+        };
+        let hits = |at: SocketAddr| {
+            let same = at.ip() == to.ip() || (at.ip().is_unspecified() && to.ip().is_loopback());
+            at.port() == to.port() && same
+        };
+        if let Some((_, part)) = ours.iter().find(|(at, _)| hits(*at)) {
+            let message = format!("the agent sends to its own source `{part}`");
+            let problem = Problem::error(Some(place(table, "to")), table.path_of("to"), message);
+            problems.push(problem.help("every event would go round for ever"));
+        }
+    }
+}
+
+/// A put is atomic: a batch that is larger than a channel never gets in.
+fn small_channels(
+    source: &Checked<SourceConfig, Box<dyn Source>>,
+    channels: &[ChannelConfig],
+    problems: &mut Problems,
+) {
+    let table = &source.config.table;
+    let largest = ["max-frame", "max-body", "max-event"]
+        .into_iter()
+        .find_map(|key| {
+            let size = ByteSize::parse(source.text(table, key)?)?;
+            Some((key, size))
+        });
+    let batch = table
+        .get("batch")
+        .and_then(|(_, value)| value.table()?.get("bytes")?.1.text())
+        .and_then(ByteSize::parse)
+        .map(|size| ("batch.bytes", size));
+    for (key, largest) in largest.into_iter().chain(batch) {
+        for name in source.config.selector.channels() {
+            let channel = channels.iter().find(|channel| channel.name == *name);
+            let Some(capacity) = channel.and_then(|channel| channel.params.capacity) else {
+                continue;
+            };
+            if capacity < largest {
+                let message = format!(
+                    "channel `{name}` holds {capacity}, less than one batch of this source may have"
+                );
+                let help = format!("raise channels.{name}.capacity, or lower `{key}`");
+                problems.push(
+                    Problem::error(Some(place(table, key)), table.path_of(key), message)
+                        .found(largest.to_string())
+                        .allowed(format!("up to {capacity}"))
+                        .help(help),
+                );
+            }
+        }
+    }
+}
+
+/// What was acknowledged to a peer should not be lost with the process (delivery contract, D5.2).
+fn volatile_channels(
+    source: &Checked<SourceConfig, Box<dyn Source>>,
+    channels: &[ChannelConfig],
+    problems: &mut Problems,
+) {
+    if !matches!(
+        source.config.common.r#type.as_str(),
+        "avro" | "http" | "mqtt"
+    ) {
+        return;
+    }
+    for name in source.config.selector.channels() {
+        let channel = channels.iter().find(|channel| channel.name == *name);
+        if channel.is_some_and(|channel| channel.params.r#type == ChannelType::Memory) {
+            let table = &source.config.table;
+            let message = format!(
+                "what this source acknowledges is lost from memory channel `{name}` when the \
+                 agent is killed"
+            );
+            let span = table
+                .get("channels")
+                .map_or(table.span, |(_, value)| value.span);
+            let problem = Problem::warning(Some(span), table.path_of("channels"), message);
+            problems.push(problem.help("use a durable channel, unless that is what you want"));
+        }
+    }
+}
+
+fn open_admin(settings: Option<&AgentSettings>, problems: &mut Problems) {
+    if let Some(Door::At(at)) = settings.map(|settings| settings.admin)
+        && !at.ip().to_canonical().is_loopback()
+    {
+        let message = format!("health and metrics are open to the network on {at}");
+        problems.push(Problem::warning(None, "agent.admin", message));
+    }
+}

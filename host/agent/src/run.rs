@@ -1,0 +1,125 @@
+//! `levada run`: configuration, blueprint, open, run, drain.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use levada_config::{AgentSettings, Loaded, LogLook};
+use levada_core::{Stopper, TaskSet, tasks::blocking};
+use levada_telemetry::{LogFormat, LogSetup, init_logs};
+use tokio::runtime::{Builder, Runtime};
+use tracing::{error, info, warn};
+
+use crate::{
+    around::Around,
+    blueprint::{Blueprint, blueprint},
+    check::show_problems,
+    cli::RunArgs,
+    exit::Exit,
+    kinds::Kinds,
+    opening::{self, Opened},
+    signals::Signals,
+};
+
+/// How long operators' last questions may take after everything else has ended.
+const DOORS_CLOSE: Duration = Duration::from_secs(1);
+
+/// Runs an agent.
+pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
+    let (around, blueprint) = match prepare(&args.conf.conf, args.conf.json) {
+        Some(prepared) => prepared,
+        None => return Ok(Exit::Usage),
+    };
+    start_logs(&blueprint.settings, args.conf.json)?;
+    runtime()?.block_on(live(blueprint, &around))
+}
+
+/// The checked configuration, after its problems were shown; `None` if it cannot be run.
+fn prepare(conf: &[PathBuf], json: bool) -> Option<(Around, Blueprint)> {
+    let Loaded {
+        files,
+        agent,
+        mut problems,
+    } = levada_config::load(conf);
+    let settings = agent.as_ref().and_then(|agent| agent.settings.as_ref());
+    let around = Around::machine(settings.map_or("", |settings| settings.name.as_str()));
+    let kinds = Kinds::new(&around);
+    let found = agent.and_then(|agent| blueprint(agent, &kinds, &mut problems));
+    show_problems(problems, &files, json);
+    Some((around, found?))
+}
+
+fn start_logs(settings: &AgentSettings, json: bool) -> Result<()> {
+    let log = settings.log.clone().unwrap_or_default();
+    let setup = LogSetup {
+        format: match log.format {
+            LogLook::Human if !json => LogFormat::Human,
+            LogLook::Human | LogLook::Json => LogFormat::Json,
+        },
+        filter: log.filter,
+    };
+    init_logs(&setup).map_err(anyhow::Error::msg)
+}
+
+/// The runtime of everything that waits.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("levada")
+        .build()
+        .context("cannot start the threads")
+}
+
+async fn live(blueprint: Blueprint, around: &Around) -> Result<Exit> {
+    let settings = blueprint.settings.clone();
+    let signals = Signals::take().context("cannot take signals")?;
+    let (stopper, stop) = Stopper::new();
+    let mut watchers = TaskSet::new();
+    watchers.spawn("signals", signals.pass_on(stopper));
+    let opened = tokio::select! {
+        opened = opening::open(blueprint, around) => opened?,
+        () = stop.draining() => {
+            info!("stopped before everything was open");
+            return Ok(Exit::Ok);
+        }
+    };
+    opening::announce(&settings, &opened.facts);
+    let view = opening::view(&opened, around, stop.clone());
+    let Opened {
+        store,
+        flow,
+        doors,
+        handlers,
+        facts: _,
+    } = opened;
+    // The doors close last: until then operators see how the stop goes on.
+    let (close_doors, doors_stop) = Stopper::new();
+    let mut operators = TaskSet::new();
+    operators.spawn("admin", async move { doors.serve(view, &doors_stop).await });
+
+    let drained = flow.run(&stop, settings.shutdown_deadline).await;
+
+    let closed = blocking(move || store.close()).await;
+    drop(handlers);
+    close_doors.drain();
+    if !operators.join(DOORS_CLOSE).await {
+        operators.abort().await;
+    }
+    watchers.abort().await;
+    if let Some(reason) = closed.unclean {
+        error!(%reason, "the store was not closed in order; the next start repairs it");
+        return Ok(Exit::Failed);
+    }
+    if !drained.cut_off.is_empty() {
+        warn!(
+            parts = drained.cut_off.join(", "),
+            "cut off; what they had was not acknowledged"
+        );
+    }
+    let lost = drained.lost_events();
+    if lost > 0 {
+        error!(events = lost, "stopped with loss from memory channels");
+        return Ok(Exit::Lost);
+    }
+    info!("stopped");
+    Ok(Exit::Ok)
+}
