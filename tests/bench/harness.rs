@@ -23,7 +23,10 @@ impl Bench {
             .prefix("bench-")
             .tempdir_in(below)
             .with_context(|| format!("cannot make a folder in `{}`", below.display()))?;
-        Ok(Self { rounds: rounds.max(1), dir })
+        Ok(Self {
+            rounds: rounds.max(1),
+            dir,
+        })
     }
 
     /// Runs every candidate once a round; the figures of each, in the order of the candidates.
@@ -74,7 +77,10 @@ impl Samples {
 
     pub(crate) fn range(&self) -> (f64, f64) {
         let sorted = self.sorted();
-        (sorted.first().copied().unwrap_or(f64::NAN), sorted.last().copied().unwrap_or(f64::NAN))
+        (
+            sorted.first().copied().unwrap_or(f64::NAN),
+            sorted.last().copied().unwrap_or(f64::NAN),
+        )
     }
 
     /// Round by round, this over the other.
@@ -97,7 +103,9 @@ impl Samples {
 pub(crate) fn percentile_us(times: &mut [Duration], percent: usize) -> f64 {
     times.sort_unstable();
     let place = (times.len() * percent / 100).min(times.len().saturating_sub(1));
-    times.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    times
+        .get(place)
+        .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
 }
 
 /// Events a second.

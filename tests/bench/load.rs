@@ -28,7 +28,10 @@ pub(crate) fn batch(events: usize, body: Body) -> Batch {
             Body::Text => text(n),
             Body::Json => json(n),
         };
-        builder.push(headers.iter().map(|(name, value)| (*name, value.as_str())), body.as_bytes());
+        builder.push(
+            headers.iter().map(|(name, value)| (*name, value.as_str())),
+            body.as_bytes(),
+        );
     }
     builder.finish()
 }
@@ -43,7 +46,11 @@ pub(crate) fn array(batch: &Batch) -> Bytes {
 }
 
 fn text(n: usize) -> String {
-    let needle = if n.is_multiple_of(2) { NEEDLE } else { "temperature_normal" };
+    let needle = if n.is_multiple_of(2) {
+        NEEDLE
+    } else {
+        "temperature_normal"
+    };
     let mut text = format!("reading {n} of line {}: ", n % 7);
     while text.len() < 150 {
         text.push_str("pressure 1.013 bar, flow 17 l/s, ");

@@ -25,7 +25,11 @@ use crate::{harness::Bench, report::Report};
 
 /// Measures Levada, each figure beside its yardstick from the same run.
 #[derive(Debug, Parser)]
-#[command(name = "cargo x bench", bin_name = "cargo x bench", max_term_width = 100)]
+#[command(
+    name = "cargo x bench",
+    bin_name = "cargo x bench",
+    max_term_width = 100
+)]
 struct Arguments {
     /// What to measure; everything, if nothing is named.
     groups: Vec<Group>,
@@ -61,8 +65,12 @@ enum Group {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
+    let words: Vec<_> = std::env::args_os().collect();
+    let done = match &words[..] {
+        [_, fill, dir] if fill == store::FILL => store::fill_and_die(dir.into()),
+        _ => run(&Arguments::parse()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report::say(&format!("error: {error:#}"));

@@ -71,7 +71,10 @@ impl Report {
             load_before: machine::load_average(),
             rows: Vec::new(),
         };
-        say(&format!("{}; load average {:.2}", report.machine, report.load_before));
+        say(&format!(
+            "{}; load average {:.2}",
+            report.machine, report.load_before
+        ));
         if cfg!(debug_assertions) {
             say("note: built without optimisation; use `cargo x bench`");
         }
@@ -126,7 +129,9 @@ impl Report {
                 ratio_range: ratio.range(),
             }
         });
-        let ratio = yardstick.as_ref().map_or(f64::NAN, |yardstick| yardstick.ratio);
+        let ratio = yardstick
+            .as_ref()
+            .map_or(f64::NAN, |yardstick| yardstick.ratio);
         let median = figure.median();
         let target = target.map(|target| match target {
             Target::RatioAtLeast(least) => judged(format!("ratio >= {least}"), ratio >= least),
@@ -151,7 +156,12 @@ impl Report {
     /// Prints what was missed, and the difference to what was saved; saves.
     pub(crate) fn end(self, name: Option<&str>) -> Result<()> {
         let missed = |row: &&Row| row.target.as_ref().is_some_and(|target| !target.met);
-        let missed: Vec<_> = self.rows.iter().filter(missed).map(|row| row.id.as_str()).collect();
+        let missed: Vec<_> = self
+            .rows
+            .iter()
+            .filter(missed)
+            .map(|row| row.id.as_str())
+            .collect();
         let judged = self.rows.iter().filter(|row| row.target.is_some()).count();
         say(&format!(
             "{} of {judged} targets met{}{}; load average {:.2}",
@@ -161,7 +171,9 @@ impl Report {
             machine::load_average()
         ));
         let Some(name) = name else { return Ok(()) };
-        let path = place::root().join("tests/bench/results").join(format!("{name}.json"));
+        let path = place::root()
+            .join("tests/bench/results")
+            .join(format!("{name}.json"));
         if let Ok(text) = fs::read_to_string(&path) {
             let before: Saved = serde_json::from_str(&text)
                 .with_context(|| format!("`{}` holds no results", path.display()))?;
@@ -182,7 +194,10 @@ impl Report {
     fn compare(&self, before: &Saved) {
         let key = |row: &Row| (row.id.clone(), row.what.clone());
         let old: BTreeMap<_, _> = before.rows.iter().map(|row| (key(row), row)).collect();
-        say(&format!("against the saved run (load average {:.2}):", before.load_before));
+        say(&format!(
+            "against the saved run (load average {:.2}):",
+            before.load_before
+        ));
         for row in &self.rows {
             if let Some(old) = old.get(&key(row)) {
                 let (what, now, then) = match (&row.yardstick, &old.yardstick) {
@@ -190,7 +205,10 @@ impl Report {
                     _ => ("figure", row.figure, old.figure),
                 };
                 let change = (now / then - 1.0) * 100.0;
-                say(&format!("  {:4} {:48} {what} {change:+6.1} %", row.id, row.what));
+                say(&format!(
+                    "  {:4} {:48} {what} {change:+6.1} %",
+                    row.id, row.what
+                ));
             }
         }
     }
@@ -218,7 +236,11 @@ impl Row {
             );
         }
         if let Some(target) = &self.target {
-            line += &format!("  {} {}", if target.met { "ok:" } else { "MISSED:" }, target.text);
+            line += &format!(
+                "  {} {}",
+                if target.met { "ok:" } else { "MISSED:" },
+                target.text
+            );
         }
         line
     }

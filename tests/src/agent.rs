@@ -91,6 +91,12 @@ impl Agent {
         })
     }
 
+    /// The process's id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// The folder of its store.
     #[must_use]
     pub fn data(&self) -> PathBuf {
@@ -222,6 +228,12 @@ impl Agent {
     pub async fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait_end(Duration::from_secs(30)).await
+    }
+
+    /// The process, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
     }
 
     /// Sends a signal.
