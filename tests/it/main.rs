@@ -1,3 +1,11 @@
-//! The integration tests: one binary, one module per subject.
+//! The integration tests: one binary, one module per subject. Agents here are real processes.
+#![expect(clippy::print_stdout, reason = "what a long test did is worth reading")]
 
 mod arrows;
+mod bad_avro;
+mod bad_http;
+mod bad_mqtt;
+mod end_to_end;
+mod foreign;
+mod gateway;
+mod kill;

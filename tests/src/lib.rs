@@ -4,6 +4,7 @@
 //! Nothing here is part of the product, and the product knows nothing of it.
 
 pub mod agent;
+pub mod avro;
 pub mod broker;
 pub mod event;
 pub mod http;

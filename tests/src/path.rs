@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -63,8 +64,22 @@ impl EndToEnd {
         self.edge.start()?;
         self.aggregator.ready().await?;
         self.edge.ready().await?;
-        Ok(())
+        subscribed(&self.edge).await
     }
+}
+
+/// Waits until an agent's MQTT source has its session at the broker.
+///
+/// # Errors
+/// It has none within ten seconds.
+pub async fn subscribed(agent: &Agent) -> Result<()> {
+    let within = Duration::from_secs(10);
+    agent
+        .metric_until("levada_mqtt_connected", "", within, |connected| {
+            connected == 1.0
+        })
+        .await?;
+    Ok(())
 }
 
 fn edge(broker: Broker, http: SocketAddr, up: SocketAddr) -> Result<String> {
@@ -74,6 +89,7 @@ fn edge(broker: Broker, http: SocketAddr, up: SocketAddr) -> Result<String> {
 type = "mqtt"
 url = "mqtt://{}"
 topics = ["plant/telemetry"]
+window = 100
 interceptors = ["redact"]
 channels = ["main"]
 
