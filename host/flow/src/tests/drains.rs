@@ -115,6 +115,64 @@ async fn a_durable_sink_finishes_what_it_has_in_hand_and_takes_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_drains_takes_nothing_that_comes_late() {
+    let store = FakeStore::durable(&[("main", 100)]);
+    store.fill("main", 0..1);
+    let sink = FakeSink::new(|_, _| async {
+        time::sleep(Duration::from_secs(1)).await;
+        Ok(Delivery::done())
+    });
+    let sink = sink.window(2).plan("sinks.up", "main", 1);
+    let running = run(
+        Plan {
+            sinks: vec![sink],
+            ..Plan::default()
+        },
+        &store,
+    )
+    .await;
+    eventually(|| store.leased("main") == 1).await;
+    running.stopper.drain();
+    time::sleep(Duration::from_millis(100)).await;
+    store.fill("main", 7..8);
+    running.stop().await;
+    assert_eq!(store.queued("main"), ["7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sinks_make_room_while_sources_finish_what_they_have_in_hand() {
+    let store = FakeStore::durable(&[("main", 2)]);
+    store.fill("main", 0..2);
+    let source = FakeSource::new(|ingest, cx| async move {
+        cx.stop.draining().await;
+        for n in ["a", "b", "c"] {
+            ingest
+                .put(Put {
+                    batch: events([n]),
+                    ..Put::default()
+                })
+                .await
+                .unwrap();
+        }
+        Ok(())
+    });
+    let sink = FakeSink::new(|_, _| async {
+        time::sleep(Duration::from_millis(500)).await;
+        Ok(Delivery::done())
+    });
+    let plan = Plan {
+        sources: vec![source.plan("sources.s", "main")],
+        sinks: vec![sink.plan("sinks.up", "main", 1)],
+        in_flight_bytes: None,
+    };
+    let running = run(plan, &store).await;
+    eventually(|| store.leased("main") == 1).await;
+    let drained = running.stop().await;
+    assert!(drained.cut_off.is_empty(), "{drained:?}");
+    assert_eq!(store.queued("main").last().unwrap(), "c");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_in_its_back_off_does_not_hold_up_the_stop() {
     let store = FakeStore::durable(&[("main", 100)]);
     store.fill("main", 0..10);
