@@ -1,5 +1,10 @@
 //! `levada handler`: what authors and operators do with handlers.
 
+mod build;
+mod manifest;
+mod new;
+mod sdk;
+
 use std::{
     fmt::Write,
     fs::File,
@@ -29,6 +34,10 @@ pub(crate) struct HandlerArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HandlerVerb {
+    /// Makes a project for a new handler, with a test
+    New(new::NewArgs),
+    /// Builds a handler's project into a component
+    Build(build::BuildArgs),
     /// Shows what a component can be used as, what it imports, and what it would get
     Inspect(InspectArgs),
     /// Compiles a component from standard input; started by the agent itself
@@ -53,6 +62,8 @@ pub(crate) struct InspectArgs {
 /// Does what was asked for.
 pub(crate) fn handler(args: HandlerArgs) -> Result<Exit> {
     match args.verb {
+        HandlerVerb::New(args) => new::run(&args).map(|()| Exit::Ok),
+        HandlerVerb::Build(args) => build::run(&args).map(|()| Exit::Ok),
         HandlerVerb::Inspect(args) => inspect(&args),
         HandlerVerb::CompileChild => Ok(compile_child()),
     }

@@ -45,14 +45,20 @@ pub(crate) enum Language {
 
 /// The project's own files, with `{{name}}` and `{{sdk}}` to fill in.
 const RUST: &[(&str, &str)] = &[
-    (".cargo/config.toml", include_str!("template/rust/config.toml.in")),
+    (
+        ".cargo/config.toml",
+        include_str!("template/rust/config.toml.in"),
+    ),
     (".gitignore", include_str!("template/rust/gitignore.in")),
     ("Cargo.toml", include_str!("template/rust/Cargo.toml.in")),
     ("README.md", include_str!("template/rust/README.md.in")),
     ("levada.toml", include_str!("template/rust/levada.toml.in")),
     ("src/lib.rs", include_str!("template/rust/lib.rs.in")),
     ("src/tests.rs", include_str!("template/rust/tests.rs.in")),
-    ("wit/handler.wit", include_str!("../../../../wit/handler.wit")),
+    (
+        "wit/handler.wit",
+        include_str!("../../../../wit/handler.wit"),
+    ),
 ];
 
 /// Makes the project.
@@ -62,7 +68,10 @@ const RUST: &[(&str, &str)] = &[
 /// written.
 pub(crate) fn run(args: &NewArgs) -> Result<()> {
     let Language::Rust = args.lang;
-    let folder = args.into.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    let folder = args
+        .into
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(&args.name));
     if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("`{}` is there already and not empty", folder.display());
     }
@@ -78,7 +87,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<()> {
     for (path, template) in RUST {
         let text = template
             .replace("{{name}}", &args.name)
-            .replace("{{sdk}}", &quoted(&sdk));
+            .replace("{{sdk}}", &quoted(&sdk)?);
         write(&folder.join(path), text.as_bytes())?;
     }
     say(&format!(
@@ -111,24 +120,32 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// A text as TOML has it.
-fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+/// A text in quotes. What JSON escapes, and how, is good TOML too.
+fn quoted(text: &str) -> Result<String> {
+    serde_json::to_string(text).context("cannot write a path")
 }
 
 /// A name that is good for a crate, a file and a table of the configuration.
 fn name(text: &str) -> Result<String, String> {
     let first = text.chars().next().is_some_and(|c| c.is_ascii_lowercase());
-    let rest = text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'));
+    let rest = text
+        .chars()
+        .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'));
     if !first || !rest || text.len() > 64 || text.ends_with('-') {
-        return Err("a name has 1 to 64 lower-case letters, digits and `-`, and begins with a \
+        return Err(
+            "a name has 1 to 64 lower-case letters, digits and `-`, and begins with a \
                     letter"
-            .to_owned());
+                .to_owned(),
+        );
     }
     // Words that cargo refuses as the name of a package, or that would hide a crate.
-    if matches!(text, "test" | "core" | "std" | "alloc" | "levada-sdk" | "levada-sdk-macros")
-        || matches!(text, "fn" | "mod" | "use" | "type" | "match" | "self" | "crate" | "super")
-    {
+    if matches!(
+        text,
+        "test" | "core" | "std" | "alloc" | "levada-sdk" | "levada-sdk-macros"
+    ) || matches!(
+        text,
+        "fn" | "mod" | "use" | "type" | "match" | "self" | "crate" | "super"
+    ) {
         return Err("this name means something else to cargo".to_owned());
     }
     Ok(text.to_owned())
