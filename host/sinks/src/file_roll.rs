@@ -88,7 +88,10 @@ pub(crate) struct Factory {
 
 impl Factory {
     pub(crate) fn new(deps: &Deps) -> Self {
-        Self { registry: deps.registry.clone(), clock: Arc::clone(&deps.clock) }
+        Self {
+            registry: deps.registry.clone(),
+            clock: Arc::clone(&deps.clock),
+        }
     }
 }
 
@@ -135,9 +138,10 @@ impl SinkFactory for Factory {
 
 /// The settings of a sink from what was written.
 fn settings(part: &PartId, params: &Params) -> Result<Settings, String> {
-    let roll = params.roll.clone().or_else(|| {
-        RollParams::read_fields(&Table::default(), &mut Problems::new())
-    });
+    let roll = params
+        .roll
+        .clone()
+        .or_else(|| RollParams::read_fields(&Table::default(), &mut Problems::new()));
     let roll = roll.ok_or("the defaults of `roll` are not readable")?;
     let zone = pattern::zone(&params.time_zone)?;
     let extension = params.extension.clone();
@@ -170,9 +174,19 @@ impl Metrics {
         let counter = |name, help| registry.counter(name, help, &labels);
         Self {
             files: counter("levada_file_roll_files", "Files that got their final name."),
-            bytes: counter("levada_file_roll_bytes", "Bytes of events written to files."),
-            cut: counter("levada_file_roll_cut_bytes", "Bytes cut off that were not settled."),
-            open: registry.gauge("levada_file_roll_open_files", "Files being written.", &labels),
+            bytes: counter(
+                "levada_file_roll_bytes",
+                "Bytes of events written to files.",
+            ),
+            cut: counter(
+                "levada_file_roll_cut_bytes",
+                "Bytes cut off that were not settled.",
+            ),
+            open: registry.gauge(
+                "levada_file_roll_open_files",
+                "Files being written.",
+                &labels,
+            ),
         }
     }
 
@@ -181,7 +195,8 @@ impl Metrics {
         self.files.add(counts.files);
         self.bytes.add(counts.bytes);
         self.cut.add(counts.cut);
-        self.open.set(i64::try_from(roller.open_files()).unwrap_or(i64::MAX));
+        self.open
+            .set(i64::try_from(roller.open_files()).unwrap_or(i64::MAX));
     }
 }
 
@@ -196,13 +211,18 @@ struct FileRollSink {
 
 impl fmt::Debug for FileRollSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileRollSink").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("FileRollSink")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
 impl FileRollSink {
     fn now(&self) -> Now {
-        Now { wall_ms: self.clock.wall_ms(), instant: Instant::now() }
+        Now {
+            wall_ms: self.clock.wall_ms(),
+            instant: Instant::now(),
+        }
     }
 
     /// Runs one step of the roller where blocking is allowed. It runs to its end even if the caller
@@ -212,7 +232,10 @@ impl FileRollSink {
         step: impl FnOnce(&mut Roller) -> Result<T, StepError> + Send + 'static,
     ) -> Result<T, SinkError> {
         let Some(roller) = self.roller.clone() else {
-            return Err(SinkError::Fatal { what: "the sink is not open".into(), source: None });
+            return Err(SinkError::Fatal {
+                what: "the sink is not open".into(),
+                source: None,
+            });
         };
         let metrics = self.metrics.clone();
         let done = tasks::blocking(move || {
@@ -232,8 +255,7 @@ impl Sink for FileRollSink {
         let (disk, marks, now) = (Arc::clone(&self.disk), marks.clone(), self.now());
         // The old one holds the lock.
         self.roller = None;
-        let mut roller =
-            tasks::blocking(move || Roller::open(settings, disk, &marks, now)).await?;
+        let mut roller = tasks::blocking(move || Roller::open(settings, disk, &marks, now)).await?;
         self.metrics.take(&mut roller);
         self.roller = Some(Arc::new(Mutex::new(roller)));
         Ok(())
@@ -242,7 +264,11 @@ impl Sink for FileRollSink {
     async fn deliver(&self, batch: &Batch, _cx: &RunContext) -> Result<Delivery, SinkError> {
         let (batch, now) = (batch.clone(), self.now());
         let marks = self.step(move |roller| roller.write(&batch, now)).await?;
-        Ok(Delivery { marks, confirm: true, ..Delivery::done() })
+        Ok(Delivery {
+            marks,
+            confirm: true,
+            ..Delivery::done()
+        })
     }
 
     async fn settled(&self) -> Result<(), SinkError> {
@@ -265,7 +291,10 @@ impl Sink for FileRollSink {
     async fn close(&mut self) {
         if let Err(error) = self.step(Roller::close).await {
             let error: &dyn std::error::Error = &error;
-            warn!(error, "files keep their temporary names until the next start");
+            warn!(
+                error,
+                "files keep their temporary names until the next start"
+            );
         }
         self.roller = None;
     }
@@ -283,15 +312,30 @@ fn sink_error(error: StepError) -> SinkError {
         QuotaExceeded => format!("the quota for `{}` is used up", error.path.display()),
         ReadOnlyFilesystem => format!("the disk of `{}` is read-only", error.path.display()),
         PermissionDenied => {
-            let what = format!("this process may not {} `{}`", error.what, error.path.display());
-            return SinkError::Fatal { what, source: Some(Box::new(error.source)) };
+            let what = format!(
+                "this process may not {} `{}`",
+                error.what,
+                error.path.display()
+            );
+            return SinkError::Fatal {
+                what,
+                source: Some(Box::new(error.source)),
+            };
         }
         _ => {
             let what = error.to_string();
-            return SinkError::Refused { what, after: None, source: Some(Box::new(error.source)) };
+            return SinkError::Refused {
+                what,
+                after: None,
+                source: Some(Box::new(error.source)),
+            };
         }
     };
-    SinkError::Refused { what, after: None, source: Some(Box::new(error.source)) }
+    SinkError::Refused {
+        what,
+        after: None,
+        source: Some(Box::new(error.source)),
+    }
 }
 
 #[cfg(test)]

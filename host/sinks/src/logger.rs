@@ -24,7 +24,9 @@ impl SinkFactory for Factory {
     type Params = Params;
 
     fn build(&self, _part: &PartId, params: &Params) -> Box<dyn Sink> {
-        Box::new(LoggerSink { max_bytes: params.max_bytes })
+        Box::new(LoggerSink {
+            max_bytes: params.max_bytes,
+        })
     }
 }
 

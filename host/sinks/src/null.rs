@@ -21,7 +21,9 @@ pub(crate) struct Factory {
 
 impl Factory {
     pub(crate) fn new(deps: &Deps) -> Self {
-        Self { registry: deps.registry.clone() }
+        Self {
+            registry: deps.registry.clone(),
+        }
     }
 }
 
@@ -32,7 +34,9 @@ impl SinkFactory for Factory {
     fn build(&self, part: &PartId, _params: &Params) -> Box<dyn Sink> {
         let part = part.to_string();
         let help = "Bytes of events that the null sink took and forgot.";
-        let bytes = self.registry.counter("levada_null_bytes", help, &[("part", &part)]);
+        let bytes = self
+            .registry
+            .counter("levada_null_bytes", help, &[("part", &part)]);
         Box::new(NullSink { bytes })
     }
 }

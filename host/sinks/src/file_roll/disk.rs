@@ -42,7 +42,9 @@ pub(crate) struct Files;
 
 impl Disk for Files {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+        Ok(Box::new(
+            OpenOptions::new().write(true).create_new(true).open(path)?,
+        ))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -79,7 +79,10 @@ impl Ledger {
 
 /// The mark of a file.
 pub(crate) fn file(path: &str, mark: &FileMark) -> MarkWrite {
-    let stored = Stored { v: VERSION, mark: mark.clone() };
+    let stored = Stored {
+        v: VERSION,
+        mark: mark.clone(),
+    };
     let value = serde_json::to_vec(&stored).expect("numbers and text into memory cannot fail");
     MarkWrite::set(format!("{FILE}{path}"), value)
 }

@@ -55,7 +55,11 @@ impl Pattern {
         if text.contains(['\0', '\n', '\r']) {
             return Err("a character that no file name should have".into());
         }
-        let pattern = Self { pieces: pieces(text)?, zone, clock };
+        let pattern = Self {
+            pieces: pieces(text)?,
+            zone,
+            clock,
+        };
         for piece in &pattern.pieces {
             if let Piece::Time(directives) = piece {
                 let epoch = Timestamp::UNIX_EPOCH.to_zoned(pattern.zone.clone());
@@ -76,12 +80,19 @@ impl Pattern {
             Piece::Time(directives) => self.time_text(directives, 0).matches('/').count(),
             Piece::Text(_) | Piece::Header(_) => 0,
         };
-        self.pieces.iter().map(|piece| text(piece).max(of_time(piece))).sum()
+        self.pieces
+            .iter()
+            .map(|piece| text(piece).max(of_time(piece)))
+            .sum()
     }
 
     /// The path for an event that is written at `now_ms`: always relative, never with `..`.
     pub(crate) fn expand(&self, event: EventRef<'_>, now_ms: u64) -> String {
-        let own = || event.header(TIMESTAMP).and_then(|text| text.trim().parse().ok());
+        let own = || {
+            event
+                .header(TIMESTAMP)
+                .and_then(|text| text.trim().parse().ok())
+        };
         let ms = match self.clock {
             EventTime::Event => own().unwrap_or(now_ms),
             EventTime::Wall => now_ms,
@@ -98,8 +109,12 @@ impl Pattern {
     }
 
     fn time_text(&self, directives: &str, ms: u64) -> String {
-        let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let zoned = at.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(self.zone.clone());
+        let at = i64::try_from(ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let zoned = at
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+            .to_zoned(self.zone.clone());
         strtime::format(directives, &zoned).unwrap_or_else(|_| "_".into())
     }
 }
@@ -161,7 +176,13 @@ fn push_value(value: &str, path: &mut String) {
     if value.is_empty() {
         path.push('_');
     }
-    let safe = |c: char| if c == '/' || c == '\\' || c.is_control() { '_' } else { c };
+    let safe = |c: char| {
+        if c == '/' || c == '\\' || c.is_control() {
+            '_'
+        } else {
+            c
+        }
+    };
     path.extend(value.chars().map(safe));
 }
 

@@ -7,6 +7,7 @@
 //! files nobody has settled are removed, complete ones get their final names. The events come
 //! again, and nothing is torn, twice or missing.
 
+mod open_file;
 mod restore;
 
 use std::{
@@ -22,6 +23,7 @@ use levada_core::{Batch, MarkWrite, OriginId};
 use thiserror::Error;
 use tokio::time::Instant;
 
+use self::open_file::OpenFile;
 use super::{
     disk::{Disk, DiskFile},
     line::Format,
@@ -109,6 +111,8 @@ struct Staged {
     next: u64,
     /// The first event; `None` for a tick.
     first: Option<First>,
+    /// Whether something else was asked for since, so that a confirmation may not mean this.
+    in_doubt: bool,
 }
 
 /// Enough of an event to know it again.
@@ -118,21 +122,6 @@ enum First {
     Origin(OriginId),
     /// From a memory channel.
     Bytes(Bytes),
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    /// The final path.
-    path: String,
-    file: Box<dyn DiskFile>,
-    length: u64,
-    events: u64,
-    opened_ms: u64,
-    roll_at: Option<Instant>,
-    idle_at: Option<Instant>,
-    /// Lines that are counted in `length` and not written yet.
-    pending: Vec<u8>,
-    used: u64,
 }
 
 impl Roller {
@@ -160,7 +149,10 @@ impl Roller {
         if self.staged.is_some() {
             return Ok(Vec::new());
         }
-        let due = self.open.iter().filter(|(_, file)| file.is_due(now.instant));
+        let due = self
+            .open
+            .iter()
+            .filter(|(_, file)| file.is_due(now.instant));
         let due: Vec<_> = due.map(|(bucket, _)| bucket.clone()).collect();
         if due.is_empty() && self.renamed.is_empty() {
             return Ok(Vec::new());
@@ -180,17 +172,30 @@ impl Roller {
         if !self.renamed.is_empty() || self.has_unnamed() {
             return Some(Duration::from_secs(1));
         }
-        let times = self.open.values().flat_map(|file| [file.roll_at, file.idle_at]);
-        times.flatten().min().map(|at| at.saturating_duration_since(now))
+        let times = self
+            .open
+            .values()
+            .flat_map(|file| [file.roll_at, file.idle_at]);
+        times
+            .flatten()
+            .min()
+            .map(|at| at.saturating_duration_since(now))
     }
 
     /// The last settlement is durable: complete files get their final names.
     pub(crate) fn confirm(&mut self) -> Result<(), StepError> {
-        if let Some(staged) = self.staged.take() {
-            self.accept(staged);
+        match self.staged.take() {
+            Some(staged) if staged.in_doubt => {
+                self.staged = Some(staged);
+                return Ok(());
+            }
+            Some(staged) => self.accept(staged),
+            None => {}
         }
         if !self.known {
-            self.lock.write_at(b"settled\n", 0).map_err(self.at_lock("write"))?;
+            self.lock
+                .write_at(b"settled\n", 0)
+                .map_err(self.at_lock("write"))?;
             self.lock.sync().map_err(self.at_lock("sync"))?;
             self.known = true;
         }
@@ -226,7 +231,10 @@ impl Roller {
                 (Some(before), Some(first)) if before != first => self.accept(staged),
                 (Some(_), None) => {
                     // A tick after a delivery without an answer: the next delivery will tell.
-                    self.staged = Some(staged);
+                    self.staged = Some(Staged {
+                        in_doubt: true,
+                        ..staged
+                    });
                     return Ok(());
                 }
                 (Some(_) | None, _) => self.broken = true,
@@ -273,7 +281,9 @@ impl Roller {
             }
         }
         for folder in made {
-            self.disk.sync_folder(&folder).map_err(step("sync folder", &folder))?;
+            self.disk
+                .sync_folder(&folder)
+                .map_err(step("sync folder", &folder))?;
         }
         Ok(files)
     }
@@ -289,9 +299,14 @@ impl Roller {
             }
         };
         let folder = folder_of(&path);
-        self.disk.create_folders(&folder).map_err(step("create folder", &folder))?;
+        self.disk
+            .create_folders(&folder)
+            .map_err(step("create folder", &folder))?;
         let temporary = self.temporary(&path);
-        let file = self.disk.create(Path::new(&temporary)).map_err(step("create", &temporary))?;
+        let file = self
+            .disk
+            .create(Path::new(&temporary))
+            .map_err(step("create", &temporary))?;
         self.fresh.insert(path.clone());
         let open = OpenFile {
             path,
@@ -334,13 +349,22 @@ impl Roller {
     }
 
     fn stage(&mut self, files: BTreeMap<String, FileMark>, first: Option<First>) -> Vec<MarkWrite> {
-        let mut writes: Vec<_> = files.iter().map(|(path, file)| mark::file(path, file)).collect();
+        let mut writes: Vec<_> = files
+            .iter()
+            .map(|(path, file)| mark::file(path, file))
+            .collect();
         writes.extend(self.renamed.iter().map(|path| mark::gone(path)));
         if self.committed.next != Some(self.next) {
             writes.push(mark::next(self.next));
         }
         let gone = self.renamed.clone();
-        self.staged = Some(Staged { files, gone, next: self.next, first });
+        self.staged = Some(Staged {
+            files,
+            gone,
+            next: self.next,
+            first,
+            in_doubt: false,
+        });
         writes
     }
 
@@ -367,12 +391,18 @@ impl Roller {
     }
 
     fn length(&self, path: &str) -> Result<Option<u64>, StepError> {
-        self.disk.length(Path::new(path)).map_err(step("look at", path))
+        self.disk
+            .length(Path::new(path))
+            .map_err(step("look at", path))
     }
 
     fn at_lock(&self, what: &'static str) -> impl Fn(io::Error) -> StepError + use<> {
         let path = self.settings.lock_path();
-        move |source| StepError { what, path: path.clone(), source }
+        move |source| StepError {
+            what,
+            path: path.clone(),
+            source,
+        }
     }
 }
 
@@ -384,7 +414,11 @@ impl Settings {
     /// must be the same for two runs of the agent to write into one file.
     fn bucket(&self, expanded: &str) -> String {
         let folder = self.folder.display();
-        format!("{folder}/{expanded}{FORMAT}{} {}", self.format.as_str(), self.extension)
+        format!(
+            "{folder}/{expanded}{FORMAT}{} {}",
+            self.format.as_str(),
+            self.extension
+        )
     }
 
     fn suffix(&self) -> String {
@@ -396,49 +430,6 @@ impl Settings {
     }
 }
 
-impl OpenFile {
-    fn is_due(&self, now: Instant) -> bool {
-        [self.roll_at, self.idle_at].into_iter().flatten().any(|at| at <= now)
-    }
-
-    /// Whether a line of so many bytes belongs into the next file.
-    fn is_full(&self, line: u64, settings: &Settings) -> bool {
-        let too_long = |most: u64| self.length > 0 && self.length + line > most;
-        settings.bytes.is_some_and(too_long)
-            || settings.events.is_some_and(|most| self.events >= most)
-    }
-
-    fn append(&mut self, line: &[u8], used: u64, idle: Option<Duration>, now: Instant) {
-        self.pending.extend_from_slice(line);
-        self.length += line.len() as u64;
-        self.events += 1;
-        self.used = used;
-        self.idle_at = idle.map(|idle| now + idle);
-    }
-
-    /// Writes and syncs what is pending; whether there was anything.
-    fn flush(&mut self) -> Result<bool, StepError> {
-        if self.pending.is_empty() {
-            return Ok(false);
-        }
-        let at = self.length - self.pending.len() as u64;
-        self.file.write_at(&self.pending, at).map_err(step("write", &self.path))?;
-        self.file.sync().map_err(step("sync", &self.path))?;
-        self.pending = Vec::new();
-        Ok(true)
-    }
-
-    fn mark(&self, bucket: &str, state: State) -> FileMark {
-        FileMark {
-            state,
-            length: self.length,
-            events: self.events,
-            bucket: bucket.to_owned(),
-            opened_ms: self.opened_ms,
-        }
-    }
-}
-
 fn first_of(batch: &Batch) -> Option<First> {
     match batch.origins().get(0) {
         Some(origin) => Some(First::Origin(origin)),
@@ -447,9 +438,16 @@ fn first_of(batch: &Batch) -> Option<First> {
 }
 
 fn folder_of(path: &str) -> PathBuf {
-    Path::new(path).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(path)
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 fn step(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> StepError {
-    move |source| StepError { what, path: path.as_ref().to_owned(), source }
+    move |source| StepError {
+        what,
+        path: path.as_ref().to_owned(),
+        source,
+    }
 }

@@ -25,11 +25,15 @@ impl Roller {
         now: Now,
     ) -> Result<Self, OpenError> {
         let committed = Ledger::read(marks).map_err(|key| {
-            OpenError::new(format!("the mark `{key}` is not one that this version can read"))
+            OpenError::new(format!(
+                "the mark `{key}` is not one that this version can read"
+            ))
         })?;
         let failed = |error: StepError| OpenError::with("the folder cannot be used", error);
         let folder = &settings.folder;
-        disk.create_folders(folder).map_err(step("create folder", folder)).map_err(failed)?;
+        disk.create_folders(folder)
+            .map_err(step("create folder", folder))
+            .map_err(failed)?;
         let lock_path = settings.lock_path();
         let exists = disk.length(&lock_path).map_err(step("look at", &lock_path));
         let exists = exists.map_err(failed)?;
@@ -38,7 +42,11 @@ impl Roller {
             None => disk.create(&lock_path).map_err(step("create", &lock_path)),
         };
         let lock = lock.map_err(failed)?;
-        if !lock.lock().map_err(step("lock", &lock_path)).map_err(failed)? {
+        if !lock
+            .lock()
+            .map_err(step("lock", &lock_path))
+            .map_err(failed)?
+        {
             return Err(OpenError::new(format!(
                 "`{}` is held by another agent with a sink of this name; give the sink another \
                  name or folder",
@@ -72,7 +80,10 @@ impl Roller {
         self.broken = true;
         let fresh = self.fresh.iter().cloned().collect();
         if let Err(error) = self.restore(fresh, now) {
-            warn!(error = &error as &dyn std::error::Error, "files are not cut back yet");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "files are not cut back yet"
+            );
         }
     }
 
@@ -99,19 +110,36 @@ impl Roller {
         let temporary = self.temporary(&path);
         let Some(length) = self.length(&temporary)? else {
             if self.length(&path)?.is_none() {
-                error!(path, events = mark.events, "a file with settled events is gone");
+                error!(
+                    path,
+                    events = mark.events,
+                    "a file with settled events is gone"
+                );
             }
             self.renamed.insert(path);
             return Ok(());
         };
-        let file = self.disk.open(Path::new(&temporary)).map_err(step("open", &temporary))?;
+        let file = self
+            .disk
+            .open(Path::new(&temporary))
+            .map_err(step("open", &temporary))?;
         if length > mark.length {
-            file.set_length(mark.length).map_err(step("cut", &temporary))?;
+            file.set_length(mark.length)
+                .map_err(step("cut", &temporary))?;
             file.sync().map_err(step("sync", &temporary))?;
             self.counts.cut += length - mark.length;
-            info!(path, bytes = length - mark.length, "cut off what was not settled");
+            info!(
+                path,
+                bytes = length - mark.length,
+                "cut off what was not settled"
+            );
         } else if length < mark.length {
-            error!(path, is = length, was = mark.length, "a file lost settled bytes");
+            error!(
+                path,
+                is = length,
+                was = mark.length,
+                "a file lost settled bytes"
+            );
         }
         if mark.state == State::Open {
             let roll_at = self.settings.every.map(|every| {
@@ -146,7 +174,9 @@ impl Roller {
             None => !self.known,
         };
         if unsettled {
-            self.disk.remove(Path::new(&temporary)).map_err(step("remove", &temporary))?;
+            self.disk
+                .remove(Path::new(&temporary))
+                .map_err(step("remove", &temporary))?;
         } else {
             let kept = self.free_name(&format!("{path}.recovered"))?;
             let rename = self.disk.rename(Path::new(&temporary), Path::new(&kept));
@@ -154,12 +184,18 @@ impl Roller {
             warn!(path = kept, "kept a file that the store knows nothing of");
         }
         let folder = folder_of(path);
-        self.disk.sync_folder(&folder).map_err(step("sync folder", &folder))
+        self.disk
+            .sync_folder(&folder)
+            .map_err(step("sync folder", &folder))
     }
 
     /// Gives complete files their final names.
     pub(super) fn name_complete(&mut self) -> Result<(), StepError> {
-        let done = self.committed.files.iter().filter(|(_, mark)| mark.state == State::Done);
+        let done = self
+            .committed
+            .files
+            .iter()
+            .filter(|(_, mark)| mark.state == State::Done);
         let done: Vec<_> = done.map(|(path, _)| path.clone()).collect();
         for path in done {
             if !self.renamed.contains(&path) {
@@ -185,7 +221,9 @@ impl Roller {
             self.counts.files += 1;
         }
         let folder = folder_of(path);
-        self.disk.sync_folder(&folder).map_err(step("sync folder", &folder))?;
+        self.disk
+            .sync_folder(&folder)
+            .map_err(step("sync folder", &folder))?;
         self.renamed.insert(path.to_owned());
         Ok(())
     }
