@@ -22,7 +22,7 @@ pub struct Line {
     pub body: String,
 }
 
-/// Every file below a folder, in the order of the names.
+/// Every file below a folder, in the order of the names; what begins with a dot is the sink's own.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -33,7 +33,11 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&folder)
             .with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
         for entry in entries {
-            let path = entry?.path();
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
             if path.is_dir() {
                 folders.push(path)
             } else {

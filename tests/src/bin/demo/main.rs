@@ -32,7 +32,7 @@ struct Options {
     #[arg(long, default_value_t = 30_000)]
     mqtt: u64,
     /// How many events are posted over HTTP, in batches of 100.
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 120_000)]
     http: u64,
     /// How often each agent is killed.
     #[arg(long, default_value_t = 3)]
@@ -71,7 +71,7 @@ async fn run(options: &Options) -> Result<bool> {
     path.start().await?;
     let show = Show::new(options.mqtt + options.http, &path.output);
     let start = Instant::now();
-    let pauses = (Duration::from_millis(25), Duration::from_millis(12));
+    let pauses = (Duration::from_millis(10), Duration::from_millis(5));
     let load = Load::start(
         Amount {
             mqtt: options.mqtt,
