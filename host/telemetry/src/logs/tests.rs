@@ -84,10 +84,7 @@ fn ordinary_text_stays_as_it_is() {
 fn json_is_one_object_a_line_with_the_text_inside() {
     let text = logged(LogFormat::Json, Colours::Off, log_evil);
     let line = text.strip_suffix('\n').unwrap();
-    assert!(
-        !line.contains(super::escape::is_dangerous),
-        "{line:?}"
-    );
+    assert!(!line.contains(super::escape::is_dangerous), "{line:?}");
     let read: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(read["level"], "WARN");
     assert_eq!(read["fields"]["message"], EVIL);
