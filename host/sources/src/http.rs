@@ -91,7 +91,10 @@ pub(crate) struct Factory {
 
 impl Factory {
     pub(crate) fn new(deps: &Deps) -> Self {
-        Self { transport: Arc::clone(&deps.transport), registry: deps.registry.clone() }
+        Self {
+            transport: Arc::clone(&deps.transport),
+            registry: deps.registry.clone(),
+        }
     }
 }
 
@@ -107,15 +110,27 @@ impl SourceFactory for Factory {
             problems.push(Problem::error(Some(span), table.path_of(key), message).help(help));
         };
         if params.max_body < params.max_event || params.max_body > ByteSize::mib(1024) {
-            refuse("max-body", "not between `max-event` and 1GiB", "an event comes in a body");
+            refuse(
+                "max-body",
+                "not between `max-event` and 1GiB",
+                "an event comes in a body",
+            );
         }
         for path in params.paths.iter().flatten() {
             if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
-                refuse("paths", "a path that no request can have", "write \"/events\"");
+                refuse(
+                    "paths",
+                    "a path that no request can have",
+                    "write \"/events\"",
+                );
             }
         }
         if params.auth.as_ref().is_some_and(|auth| auth.is_ambiguous()) {
-            refuse("auth", "not exactly one of `token` and `basic`", "write { token = \"...\" }");
+            refuse(
+                "auth",
+                "not exactly one of `token` and `basic`",
+                "write { token = \"...\" }",
+            );
         }
     }
 
@@ -142,7 +157,11 @@ impl Metrics {
         let part = part.to_string();
         let answers = |class| {
             let labels: [(&str, &str); 2] = [("part", &part), ("class", class)];
-            registry.counter("levada_http_answers", "Requests answered, by class of status.", &labels)
+            registry.counter(
+                "levada_http_answers",
+                "Requests answered, by class of status.",
+                &labels,
+            )
         };
         let help = "Connections refused because too many are open.";
         let labels: [(&str, &str); 1] = [("part", &part)];
@@ -178,16 +197,22 @@ impl Source for HttpSource {
     async fn open(&mut self) -> Result<(), OpenError> {
         let at = self.params.listen;
         let listener = self.transport.bind(at).await;
-        let listener = listener
-            .map_err(|error| OpenError::with(format!("cannot listen on `{at}`"), error))?;
+        let listener =
+            listener.map_err(|error| OpenError::with(format!("cannot listen on `{at}`"), error))?;
         self.listener = Some(listener);
         Ok(())
     }
 
     async fn run(&mut self, out: Arc<dyn Ingest>, cx: &RunContext) -> Result<(), SourceError> {
-        let listener = self.listener.take().ok_or_else(|| SourceError::new("not open"))?;
+        let listener = self
+            .listener
+            .take()
+            .ok_or_else(|| SourceError::new("not open"))?;
         let address = listener.local_addr().map_err(|error| {
-            SourceError::with(format!("cannot find the address of `{}`", self.params.listen), error)
+            SourceError::with(
+                format!("cannot find the address of `{}`", self.params.listen),
+                error,
+            )
         })?;
         info!(source = %cx.part, %address, "listening");
         let refused = self.metrics.refused.clone();
@@ -198,7 +223,14 @@ impl Source for HttpSource {
         let connections = Connections::new(limits).on_refusal(move |_| refused.add(1));
         let server = Arc::new(self.server(out, cx));
         let serve = |accepted| connection::serve(accepted, Arc::clone(&server), cx.stop.clone());
-        accept_until(listener, &connections, &cx.part.to_string(), &cx.stop, serve).await;
+        accept_until(
+            listener,
+            &connections,
+            &cx.part.to_string(),
+            &cx.stop,
+            serve,
+        )
+        .await;
         Ok(())
     }
 }

@@ -127,7 +127,10 @@ impl SourceFactory for Factory {
         match link::broker(&params.url) {
             Err(message) => refuse("url", message),
             Ok(broker) if !broker.tls && params.tls.is_some() => {
-                refuse("tls", "certificates are for `mqtts://`, and `url` is `mqtt://`".into());
+                refuse(
+                    "tls",
+                    "certificates are for `mqtts://`, and `url` is `mqtt://`".into(),
+                );
             }
             Ok(_) => {}
         }
@@ -140,7 +143,11 @@ impl SourceFactory for Factory {
         if params.qos > 1 {
             refuse("qos", "not 0 or 1".into());
         }
-        if params.client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 256) {
+        if params
+            .client_id
+            .as_ref()
+            .is_some_and(|id| id.is_empty() || id.len() > 256)
+        {
             refuse("client-id", "not 1 to 256 bytes".into());
         }
         if params.password.is_some() && params.user.is_none() {
@@ -252,7 +259,9 @@ struct MqttSource {
 
 impl fmt::Debug for MqttSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MqttSource").field("params", &self.params).finish_non_exhaustive()
+        f.debug_struct("MqttSource")
+            .field("params", &self.params)
+            .finish_non_exhaustive()
     }
 }
 
@@ -271,7 +280,10 @@ impl Source for MqttSource {
     }
 
     async fn run(&mut self, out: Arc<dyn Ingest>, cx: &RunContext) -> Result<(), SourceError> {
-        let link = self.link.as_mut().ok_or_else(|| SourceError::new("not open"))?;
+        let link = self
+            .link
+            .as_mut()
+            .ok_or_else(|| SourceError::new("not open"))?;
         let session = Session {
             batch: BatchParams::or_default(self.params.batch.as_ref()),
             limits: limits(self.params.max_event),

@@ -49,7 +49,9 @@ pub(crate) struct Factory {
 
 impl Factory {
     pub(crate) fn new(deps: &Deps) -> Self {
-        Self { registry: deps.registry.clone() }
+        Self {
+            registry: deps.registry.clone(),
+        }
     }
 }
 
@@ -59,10 +61,20 @@ impl SourceFactory for Factory {
 
     fn check(&self, params: &Params, table: &Table, problems: &mut Problems) {
         const MOST: u64 = 64 << 20;
-        if params.batch_size.get().saturating_mul(params.body_size.0.max(1)) > MOST {
-            let span = table.get("batch-size").map_or(table.span, |(_, value)| value.span);
-            let problem =
-                Problem::error(Some(span), table.path_of("batch-size"), "a batch beyond 64MiB");
+        if params
+            .batch_size
+            .get()
+            .saturating_mul(params.body_size.0.max(1))
+            > MOST
+        {
+            let span = table
+                .get("batch-size")
+                .map_or(table.span, |(_, value)| value.span);
+            let problem = Problem::error(
+                Some(span),
+                table.path_of("batch-size"),
+                "a batch beyond 64MiB",
+            );
             problems.push(problem.help("make `batch-size` or `body-size` smaller"));
         }
     }
@@ -70,8 +82,13 @@ impl SourceFactory for Factory {
     fn build(&self, part: &PartId, params: &Params) -> Box<dyn Source> {
         let name = part.to_string();
         let help = "The number that the seq source gives the next event.";
-        let next = self.registry.gauge("levada_seq_next", help, &[("part", &name)]);
-        Box::new(SeqSource { params: params.clone(), next })
+        let next = self
+            .registry
+            .gauge("levada_seq_next", help, &[("part", &name)]);
+        Box::new(SeqSource {
+            params: params.clone(),
+            next,
+        })
     }
 }
 
@@ -137,7 +154,10 @@ impl SeqSource {
     fn due_after(&self, events: u64) -> Duration {
         match self.params.rate {
             // The last batch of a second is due when its last event is.
-            #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact to the event")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a rate need not be exact to the event"
+            )]
             Some(rate) => Duration::from_secs_f64(events as f64 / rate.get() as f64),
             None => Duration::ZERO,
         }
@@ -163,7 +183,9 @@ fn resume(out: &dyn Ingest) -> Result<u64, SourceError> {
     let Some(mark) = marks.get(NEXT) else {
         return Ok(0);
     };
-    let number = std::str::from_utf8(mark).ok().and_then(|text| text.parse().ok());
+    let number = std::str::from_utf8(mark)
+        .ok()
+        .and_then(|text| text.parse().ok());
     number.ok_or_else(|| SourceError::new(format!("the mark `{NEXT}` is no number")))
 }
 

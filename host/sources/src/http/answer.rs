@@ -46,17 +46,29 @@ struct Refused<'a> {
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         let error = error.into();
-        Self { status, error, index: None, retry_after: None, challenge: None }
+        Self {
+            status,
+            error,
+            index: None,
+            retry_after: None,
+            challenge: None,
+        }
     }
 
     pub(crate) fn unauthorized(challenge: &'static str) -> Self {
         let error = "wrong or no credentials";
-        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, error) }
+        Self {
+            challenge: Some(challenge),
+            ..Self::new(StatusCode::UNAUTHORIZED, error)
+        }
     }
 
     pub(crate) fn busy(error: impl Into<String>) -> Self {
         let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, error);
-        Self { retry_after: Some(SOON), ..refusal }
+        Self {
+            retry_after: Some(SOON),
+            ..refusal
+        }
     }
 
     /// The answer to a batch that was not stored.
@@ -69,11 +81,20 @@ impl Refusal {
             PutError::Fatal { .. } | PutError::Store { .. } => LATER,
             _ => SOON,
         };
-        Self { retry_after: Some(after), ..Self::busy(error.to_string()) }
+        Self {
+            retry_after: Some(after),
+            ..Self::busy(error.to_string())
+        }
     }
 
     pub(crate) fn reply(&self) -> Reply {
-        let mut reply = json(self.status, &Refused { error: &self.error, index: self.index });
+        let mut reply = json(
+            self.status,
+            &Refused {
+                error: &self.error,
+                index: self.index,
+            },
+        );
         let headers = reply.headers_mut();
         if let Some(after) = self.retry_after {
             // A second is the unit, and 0 would mean at once.
@@ -88,7 +109,10 @@ impl Refusal {
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
-        if matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        if matches!(
+            self.status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
+        ) {
             // The rest of the body is not waited for.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -105,6 +129,8 @@ fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     let text = serde_json::to_vec(body).expect("numbers and text into memory cannot fail");
     let mut reply = Response::new(Full::new(Bytes::from(text)));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }

@@ -53,7 +53,10 @@ impl Auth {
 
     /// Whether a request may go on. The time it takes does not depend on where a guess is wrong.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
-        let Some(given) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
+        let Some(given) = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+        else {
             return false;
         };
         let Some((scheme, credentials)) = given.split_once(' ') else {

@@ -43,11 +43,17 @@ impl Budget {
     /// Room for a few bodies of the largest size.
     pub(crate) fn for_bodies_of(max_body: usize) -> Self {
         let most = BUFFERED.max(max_body.saturating_mul(4));
-        Self { held: Arc::default(), most }
+        Self {
+            held: Arc::default(),
+            most,
+        }
     }
 
     pub(crate) fn hold(&self) -> Held {
-        Held { budget: self.clone(), bytes: 0 }
+        Held {
+            budget: self.clone(),
+            bytes: 0,
+        }
     }
 }
 
@@ -79,11 +85,17 @@ impl Packing {
     /// What the head says.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-        let first = codings.next().map(|value| value.to_str().unwrap_or("?").trim());
+        let first = codings
+            .next()
+            .map(|value| value.to_str().unwrap_or("?").trim());
         let known = match first {
             None => Some(Self::Plain),
             Some(word) if word.eq_ignore_ascii_case("identity") => Some(Self::Plain),
-            Some(word) if ["gzip", "x-gzip"].iter().any(|g| word.eq_ignore_ascii_case(g)) => {
+            Some(word)
+                if ["gzip", "x-gzip"]
+                    .iter()
+                    .any(|g| word.eq_ignore_ascii_case(g)) =>
+            {
                 Some(Self::Gzip)
             }
             Some(_) => None,
@@ -120,10 +132,15 @@ async fn collect(mut body: Incoming, most: usize, held: &mut Held) -> Result<Byt
     let mut data = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body broke off: {error}"),
+            )
         })?;
         // Trailers say nothing here.
-        let Ok(chunk) = frame.into_data() else { continue };
+        let Ok(chunk) = frame.into_data() else {
+            continue;
+        };
         if data.len() + chunk.len() > most {
             return Err(too_large(most));
         }
@@ -140,7 +157,10 @@ fn unpack(packed: &[u8], most: usize, held: &mut Held) -> Result<Bytes, Refusal>
     let mut chunk = vec![0; 64 << 10];
     loop {
         let read = reader.read(&mut chunk).map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, format!("the body is no gzip: {error}"))
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is no gzip: {error}"),
+            )
         })?;
         if read == 0 {
             return Ok(data.into());

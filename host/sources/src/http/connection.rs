@@ -1,6 +1,6 @@
 //! One connection, and what one request on it comes to.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use fail::fail_point;
 use hyper::{
@@ -51,37 +51,35 @@ pub(crate) struct Service {
 }
 
 /// Serves a connection until its peer ends it or `stop` drains; a request in hand is finished.
-pub(crate) fn serve(
-    accepted: Accepted,
-    server: Arc<Server>,
-    stop: Stop,
-) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let Accepted { stream, peer, admission } = accepted;
-        let stream = Outlet::new(stream, server.read_timeout);
-        let service = service_fn(|request| {
-            let server = Arc::clone(&server);
-            async move { Ok::<_, Infallible>(server.service.answer(request).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(server.read_timeout)
-            .max_headers(MAX_FIELDS)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.draining() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            debug!(%peer, %error, "connection ended early");
+pub(crate) async fn serve(accepted: Accepted, server: Arc<Server>, stop: Stop) {
+    let Accepted {
+        stream,
+        peer,
+        admission,
+    } = accepted;
+    let stream = Outlet::new(stream, server.read_timeout);
+    let service = service_fn(|request| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(server.service.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.read_timeout)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        drop(admission);
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "connection ended early");
     }
+    drop(admission);
 }
 
 impl Service {
@@ -94,7 +92,9 @@ impl Service {
         if chunked {
             // RFC 9112, 6.3: a length beside chunks may hide a second request. hyper drops the
             // length before we see it, so the connection ends after any chunked request.
-            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            reply
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics.answered(reply.status());
         reply
@@ -104,14 +104,25 @@ impl Service {
     async fn take(&self, request: Request<Incoming>) -> Result<usize, Refusal> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
-        if self.paths.as_ref().is_some_and(|paths| !paths.iter().any(|known| known == path)) {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "no events are taken on this path"));
+        if self
+            .paths
+            .as_ref()
+            .is_some_and(|paths| !paths.iter().any(|known| known == path))
+        {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "no events are taken on this path",
+            ));
         }
         if head.method != Method::POST {
             let error = "only POST is understood";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error));
         }
-        if let Some(auth) = self.auth.as_ref().filter(|auth| !auth.admits(&head.headers)) {
+        if let Some(auth) = self
+            .auth
+            .as_ref()
+            .filter(|auth| !auth.admits(&head.headers))
+        {
             return Err(Refusal::unauthorized(auth.challenge()));
         }
         let kind = Kind::of(&head.headers)?;

@@ -50,10 +50,16 @@ impl Kind {
         };
         let charset = parameters.split(';').find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+            name.trim()
+                .eq_ignore_ascii_case("charset")
+                .then(|| value.trim().trim_matches('"'))
         });
         match charset {
-            Some(other) if !["utf-8", "utf8"].iter().any(|c| other.eq_ignore_ascii_case(c)) => {
+            Some(other)
+                if !["utf-8", "utf8"]
+                    .iter()
+                    .any(|c| other.eq_ignore_ascii_case(c)) =>
+            {
                 let error = "JSON is understood in UTF-8 only";
                 Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error))
             }
@@ -83,7 +89,12 @@ pub(crate) fn read(
     common: &[(String, String)],
     limits: &Limits,
 ) -> Result<Batch, Refusal> {
-    let mut collector = Collector { builder: BatchBuilder::default(), common, limits, bad: None };
+    let mut collector = Collector {
+        builder: BatchBuilder::default(),
+        common,
+        limits,
+        bad: None,
+    };
     let done = match kind {
         Kind::Raw => collector.push(&[], data),
         Kind::Lines => lines(data, &mut collector),
@@ -92,7 +103,9 @@ pub(crate) fn read(
     match done {
         Ok(()) => Ok(collector.builder.finish()),
         Err(bad) => {
-            let index = bad.index.or((kind != Kind::Array).then_some(collector.builder.len()));
+            let index = bad
+                .index
+                .or((kind != Kind::Array).then_some(collector.builder.len()));
             let mut refusal = Refusal::new(bad.status, bad.reason);
             refusal.index = index;
             Err(refusal)
@@ -110,11 +123,18 @@ struct Bad {
 
 impl Bad {
     fn new(reason: impl fmt::Display) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, reason: reason.to_string(), index: None }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            reason: reason.to_string(),
+            index: None,
+        }
     }
 
     fn too_large(reason: impl fmt::Display) -> Self {
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::new(reason) }
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..Self::new(reason)
+        }
     }
 }
 
@@ -130,7 +150,9 @@ struct Collector<'a> {
 impl Collector<'_> {
     fn push(&mut self, own: &[(Text<'_>, Text<'_>)], body: &[u8]) -> Result<(), Bad> {
         if self.builder.len() >= MAX_EVENTS {
-            return Err(Bad::too_large(format!("more than {MAX_EVENTS} events in a request")));
+            return Err(Bad::too_large(format!(
+                "more than {MAX_EVENTS} events in a request"
+            )));
         }
         for (name, value) in own {
             check_header(&name.0, &value.0, self.limits)?;
@@ -140,10 +162,16 @@ impl Collector<'_> {
             return Err(Bad::new(FaultKind::Headers { allowed }));
         }
         let before = self.builder.bytes();
-        let common = self.common.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let common = self
+            .common
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         let own = own.iter().map(|(name, value)| (&*name.0, &*value.0));
         let headers = common.chain(own);
-        let rough: usize = headers.clone().map(|(name, value)| name.len() + value.len()).sum();
+        let rough: usize = headers
+            .clone()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         let allowed = self.limits.event;
         if rough + body.len() > allowed {
             let bytes = rough + body.len();
@@ -160,13 +188,21 @@ impl Collector<'_> {
 
 fn check_header(name: &str, value: &str, limits: &Limits) -> Result<(), Bad> {
     if name.is_empty() || name.len() > limits.name {
-        return Err(Bad::new(FaultKind::Name { bytes: name.len(), allowed: limits.name }));
+        return Err(Bad::new(FaultKind::Name {
+            bytes: name.len(),
+            allowed: limits.name,
+        }));
     }
     if value.len() > limits.value {
-        return Err(Bad::new(FaultKind::Value { bytes: value.len(), allowed: limits.value }));
+        return Err(Bad::new(FaultKind::Value {
+            bytes: value.len(),
+            allowed: limits.value,
+        }));
     }
     if name.starts_with(RESERVED) {
-        return Err(Bad::new(format!("the header `{name}` is reserved for the agent")));
+        return Err(Bad::new(format!(
+            "the header `{name}` is reserved for the agent"
+        )));
     }
     Ok(())
 }
@@ -189,7 +225,9 @@ fn lines(data: &[u8], collector: &mut Collector<'_>) -> Result<(), Bad> {
 fn array(data: &[u8], collector: &mut Collector<'_>) -> Result<(), Bad> {
     check_depth(data)?;
     let mut json = serde_json::Deserializer::from_slice(data);
-    let read = Events(collector).deserialize(&mut json).and_then(|()| json.end());
+    let read = Events(collector)
+        .deserialize(&mut json)
+        .and_then(|()| json.end());
     match (read, collector.bad.take()) {
         (Ok(()), _) => Ok(()),
         (Err(_), Some(bad)) => Err(bad),
@@ -210,7 +248,9 @@ fn check_depth(json: &[u8]) -> Result<(), Bad> {
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return Err(Bad::new(format!("JSON that is nested deeper than {MAX_DEPTH}")));
+            return Err(Bad::new(format!(
+                "JSON that is nested deeper than {MAX_DEPTH}"
+            )));
         }
     }
     Ok(())
@@ -246,7 +286,10 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
                 Err(error) => Bad::new(error),
             };
             let error = A::Error::custom(&bad.reason);
-            self.0.bad = Some(Bad { index: Some(index), ..bad });
+            self.0.bad = Some(Bad {
+                index: Some(index),
+                ..bad
+            });
             return Err(error);
         }
     }
@@ -274,7 +317,10 @@ impl<'de> Visitor<'de> for EventVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event<'de>, A::Error> {
-        let mut event = Event { headers: Vec::new(), body: Text(Cow::Borrowed("")) };
+        let mut event = Event {
+            headers: Vec::new(),
+            body: Text(Cow::Borrowed("")),
+        };
         while let Some(key) = map.next_key::<Text<'de>>()? {
             match &*key.0 {
                 "headers" => {
@@ -333,7 +379,8 @@ struct Scalar<'de>(Text<'de>);
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_any(ScalarVisitor).map(|text| Self(Text(text)))
+        json.deserialize_any(ScalarVisitor)
+            .map(|text| Self(Text(text)))
     }
 }
 

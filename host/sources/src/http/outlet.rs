@@ -23,7 +23,11 @@ pub(crate) struct Outlet {
 
 impl Outlet {
     pub(crate) fn new(inner: Box<dyn Stream>, most: Duration) -> Self {
-        Self { inner, most, waiting: None }
+        Self {
+            inner,
+            most,
+            waiting: None,
+        }
     }
 
     fn limited<T>(
@@ -36,7 +40,9 @@ impl Outlet {
             return polled;
         }
         let most = self.most;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(time::sleep(most)));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(time::sleep(most)));
         match waiting.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,

@@ -51,7 +51,11 @@ impl Gather {
         self.since = None;
         self.fault_bytes = 0;
         let faults = std::mem::take(&mut self.faults);
-        let put = Put { batch: self.builder.finish(), faults, ..Put::default() };
+        let put = Put {
+            batch: self.builder.finish(),
+            faults,
+            ..Put::default()
+        };
         (put, std::mem::take(&mut self.tokens))
     }
 
@@ -82,14 +86,21 @@ impl Gather {
             Err(_) => Bytes::copy_from_slice(&message.payload),
         };
         self.fault_bytes += event.len();
-        self.faults.push(Fault { index: self.len(), event, kind });
+        self.faults.push(Fault {
+            index: self.len(),
+            event,
+            kind,
+        });
     }
 
     /// The limit that a message breaks.
     fn fault_of(&self, message: &Message) -> Option<FaultKind> {
         let limits = &self.limits;
         if let Some(bytes) = message.cut_from {
-            return Some(FaultKind::EventSize { bytes, allowed: limits.event });
+            return Some(FaultKind::EventSize {
+                bytes,
+                allowed: limits.event,
+            });
         }
         if std::str::from_utf8(&message.topic).is_err() {
             return Some(FaultKind::NotText);
@@ -98,14 +109,22 @@ impl Gather {
         for (name, value) in taken(message) {
             size += name.len() + value.len();
             if name.is_empty() || name.len() > limits.name {
-                return Some(FaultKind::Name { bytes: name.len(), allowed: limits.name });
+                return Some(FaultKind::Name {
+                    bytes: name.len(),
+                    allowed: limits.name,
+                });
             }
             if value.len() > limits.value {
-                return Some(FaultKind::Value { bytes: value.len(), allowed: limits.value });
+                return Some(FaultKind::Value {
+                    bytes: value.len(),
+                    allowed: limits.value,
+                });
             }
         }
         if taken(message).count() + 3 > limits.headers {
-            return Some(FaultKind::Headers { allowed: limits.headers });
+            return Some(FaultKind::Headers {
+                allowed: limits.headers,
+            });
         }
         // What the encoding adds: lengths of at most five bytes each, and our own headers.
         let overhead = 64 + 10 * taken(message).count();
@@ -123,9 +142,16 @@ impl Gather {
 
 /// The headers that a sender gave.
 fn taken(message: &Message) -> impl Iterator<Item = (&str, &str)> {
-    let own = message.properties.iter().filter(|(name, _)| !name.starts_with(RESERVED));
-    let kind = message.content_type.as_deref().map(|kind| ("content-type", kind));
-    own.map(|(name, value)| (name.as_str(), value.as_str())).chain(kind)
+    let own = message
+        .properties
+        .iter()
+        .filter(|(name, _)| !name.starts_with(RESERVED));
+    let kind = message
+        .content_type
+        .as_deref()
+        .map(|kind| ("content-type", kind));
+    own.map(|(name, value)| (name.as_str(), value.as_str()))
+        .chain(kind)
 }
 
 fn encode(message: &Message, builder: &mut BatchBuilder) {

@@ -142,12 +142,20 @@ pub(crate) fn broker(text: &str) -> Result<Broker, String> {
         return Err("port 0".into());
     }
     // The parser leaves hosts of schemes that it does not know as they are.
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or("no host")?;
+    let host = url
+        .host_str()
+        .filter(|host| !host.is_empty())
+        .ok_or("no host")?;
     let plain = match url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         _ => host.to_owned(),
     };
-    Ok(Broker { address: format!("{host}:{port}"), host: plain, port, tls })
+    Ok(Broker {
+        address: format!("{host}:{port}"),
+        host: plain,
+        port,
+        tls,
+    })
 }
 
 /// Whether a text can be subscribed to.
@@ -155,5 +163,7 @@ pub(crate) fn is_filter(text: &str) -> bool {
     text.len() <= usize::from(u16::MAX)
         && !text.contains('\0')
         && rumqttc_v5::valid_filter(text)
-        && text.strip_prefix("$share/").is_none_or(|rest| rest.contains('/'))
+        && text
+            .strip_prefix("$share/")
+            .is_none_or(|rest| rest.contains('/'))
 }

@@ -87,7 +87,11 @@ impl Session {
             if hand.is_none() && self.is_due(&gather) {
                 hand = Some(self.begin(&mut gather, out, cx));
             }
-            let due = if hand.is_none() { gather.since().map(|at| at + self.batch.wait) } else { None };
+            let due = if hand.is_none() {
+                gather.since().map(|at| at + self.batch.wait)
+            } else {
+                None
+            };
             // A full gathering takes no more: messages wait in the link, then in the broker.
             let step = tokio::select! {
                 biased;
@@ -145,7 +149,10 @@ impl Session {
             part: cx.part.to_string(),
             timeout: self.put_timeout,
         };
-        InHand { tokens, put: Box::pin(putting.put(put)) }
+        InHand {
+            tokens,
+            put: Box::pin(putting.put(put)),
+        }
     }
 
     /// Waits for the put in hand, if any, and acknowledges.
@@ -211,7 +218,14 @@ impl Putting {
         let mut back_off = Backoff::new(BACK_OFF.0, BACK_OFF.1, self.chance.clone());
         while let Some(next) = waiting.front() {
             let deadline = Some(Instant::now() + self.timeout);
-            match self.out.put(Put { deadline, ..next.clone() }).await {
+            match self
+                .out
+                .put(Put {
+                    deadline,
+                    ..next.clone()
+                })
+                .await
+            {
                 Ok(()) => {
                     back_off.reset();
                     waiting.pop_front();
@@ -228,7 +242,9 @@ impl Putting {
                 }
                 Err(error) => {
                     let wait = match &error {
-                        PutError::Later { after: Some(after), .. } => *after,
+                        PutError::Later {
+                            after: Some(after), ..
+                        } => *after,
                         _ => back_off.next_wait(),
                     };
                     warn!(source = self.part, %error, ?wait, "batch refused, trying again");
@@ -250,7 +266,16 @@ fn halved(put: Put) -> Option<(Put, Put)> {
         return None;
     }
     let half = |range| -> Batch { put.batch.slice(range) };
-    let second = Put { batch: half(events / 2..events), ..Put::default() };
+    let second = Put {
+        batch: half(events / 2..events),
+        ..Put::default()
+    };
     let first = half(0..events / 2);
-    Some((Put { batch: first, ..put }, second))
+    Some((
+        Put {
+            batch: first,
+            ..put
+        },
+        second,
+    ))
 }

@@ -37,7 +37,10 @@ impl Cuts {
     }
 
     fn push(&self, n: u64, length: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((n, length));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back((n, length));
     }
 }
 
@@ -60,7 +63,11 @@ enum State {
     /// In a fixed header, of which these bytes have come.
     Header(Vec<u8>),
     /// A fixed header that the reader has not seen yet, then bytes to pass and bytes to drop.
-    Ready { header: Vec<u8>, pass: usize, drop: usize },
+    Ready {
+        header: Vec<u8>,
+        pass: usize,
+        drop: usize,
+    },
 }
 
 impl Shrink {
@@ -94,7 +101,11 @@ impl Shrink {
                     self.state = self.header(header)?;
                 }
                 State::Ready { header, pass, drop } => {
-                    let from = if header.is_empty() { waiting } else { header.as_slice() };
+                    let from = if header.is_empty() {
+                        waiting
+                    } else {
+                        header.as_slice()
+                    };
                     let wanted = if header.is_empty() { *pass } else { from.len() };
                     let n = wanted.min(from.len()).min(out.remaining());
                     out.put_slice(&from[..n]);
@@ -104,7 +115,11 @@ impl Shrink {
                     }
                     *pass -= n;
                     self.used += n;
-                    let dropped = if *pass == 0 { (*drop).min(waiting.len() - n) } else { 0 };
+                    let dropped = if *pass == 0 {
+                        (*drop).min(waiting.len() - n)
+                    } else {
+                        0
+                    };
                     *drop -= dropped;
                     self.used += dropped;
                     if *pass == 0 && *drop == 0 {
@@ -127,17 +142,32 @@ impl Shrink {
         match length.last() {
             Some(last) if last & 0x80 == 0 => {}
             _ if length.len() < 4 => return Ok(State::Header(header)),
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a length of five bytes")),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a length of five bytes",
+                ));
+            }
         }
         let parts = length.iter().enumerate();
-        let length = parts.fold(0, |sum, (n, byte)| sum | (usize::from(byte & 0x7f) << (7 * n)));
+        let length = parts.fold(0, |sum, (n, byte)| {
+            sum | (usize::from(byte & 0x7f) << (7 * n))
+        });
         if first >> 4 != PUBLISH {
-            return Ok(State::Ready { header, pass: length, drop: 0 });
+            return Ok(State::Ready {
+                header,
+                pass: length,
+                drop: 0,
+            });
         }
         let n = self.messages;
         self.messages += 1;
         if length <= self.most {
-            return Ok(State::Ready { header, pass: length, drop: 0 });
+            return Ok(State::Ready {
+                header,
+                pass: length,
+                drop: 0,
+            });
         }
         self.cuts.push(n, length);
         let mut header = vec![*first];
@@ -148,7 +178,11 @@ impl Shrink {
         }
         #[expect(clippy::cast_possible_truncation, reason = "below 0x80")]
         header.push(rest as u8);
-        Ok(State::Ready { header, pass: KEPT, drop: length - KEPT })
+        Ok(State::Ready {
+            header,
+            pass: KEPT,
+            drop: length - KEPT,
+        })
     }
 }
 

@@ -33,10 +33,12 @@ fn load(params: Option<&TlsParams>) -> Result<TlsConnector, OpenError> {
             let certificate = certificates(cert)?;
             let private = PrivateKeyDer::from_pem_file(key)
                 .map_err(|error| OpenError::with(unreadable(key), error))?;
-            builder.with_client_auth_cert(certificate, private).map_err(|error| {
-                let what = format!("`{}` and `{}` do not fit", cert.display(), key.display());
-                OpenError::with(what, error)
-            })?
+            builder
+                .with_client_auth_cert(certificate, private)
+                .map_err(|error| {
+                    let what = format!("`{}` and `{}` do not fit", cert.display(), key.display());
+                    OpenError::with(what, error)
+                })?
         }
     };
     Ok(TlsConnector::from(Arc::new(config)))
@@ -46,7 +48,9 @@ fn roots_of(path: &Path) -> Result<RootCertStore, OpenError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         let what = || format!("`{}` holds a certificate that is none", path.display());
-        roots.add(certificate).map_err(|error| OpenError::with(what(), error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| OpenError::with(what(), error))?;
     }
     Ok(roots)
 }
@@ -70,7 +74,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> 
     let certificates = CertificateDer::pem_file_iter(path).map_err(failed)?;
     let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(failed)?;
     if certificates.is_empty() {
-        return Err(OpenError::new(format!("`{}` holds no certificate", path.display())));
+        return Err(OpenError::new(format!(
+            "`{}` holds no certificate",
+            path.display()
+        )));
     }
     Ok(certificates)
 }

@@ -24,9 +24,15 @@ impl Ingest for Kept {
         if self.refuse.contains(&puts) {
             return Err(PutError::Deadline);
         }
-        let texts = put.batch.iter().map(|e| String::from_utf8_lossy(e.body()).into_owned());
+        let texts = put
+            .batch
+            .iter()
+            .map(|e| String::from_utf8_lossy(e.body()).into_owned());
         self.bodies.lock().unwrap().extend(texts);
-        let marks = put.marks.into_iter().filter_map(|mark| Some((mark.key, mark.value?)));
+        let marks = put
+            .marks
+            .into_iter()
+            .filter_map(|mark| Some((mark.key, mark.value?)));
         *self.marks.lock().unwrap() = Marks::new(marks);
         self.changed.notify_one();
         Ok(())
@@ -68,17 +74,44 @@ async fn run(params: Params, out: &Arc<Kept>) {
 async fn numbers_go_on_where_the_last_run_ended() {
     let out = Arc::new(Kept::default());
     let batch_size = NonZeroU64::new(4).unwrap();
-    run(Params { total: Some(6), batch_size, ..params() }, &out).await;
-    run(Params { total: Some(10), batch_size, ..params() }, &out).await;
+    run(
+        Params {
+            total: Some(6),
+            batch_size,
+            ..params()
+        },
+        &out,
+    )
+    .await;
+    run(
+        Params {
+            total: Some(10),
+            batch_size,
+            ..params()
+        },
+        &out,
+    )
+    .await;
     let bodies = out.bodies.lock().unwrap();
     assert_eq!(*bodies, (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_batch_is_tried_again_and_comes_once() {
-    let out = Arc::new(Kept { refuse: vec![1, 3, 4], ..Kept::default() });
+    let out = Arc::new(Kept {
+        refuse: vec![1, 3, 4],
+        ..Kept::default()
+    });
     let batch_size = NonZeroU64::new(2).unwrap();
-    run(Params { total: Some(5), batch_size, ..params() }, &out).await;
+    run(
+        Params {
+            total: Some(5),
+            batch_size,
+            ..params()
+        },
+        &out,
+    )
+    .await;
     assert_eq!(*out.bodies.lock().unwrap(), ["0", "1", "2", "3", "4"]);
 }
 
@@ -88,19 +121,38 @@ async fn a_rate_is_kept() {
     let started = Instant::now();
     let rate = NonZeroU64::new(100);
     let batch_size = NonZeroU64::new(10).unwrap();
-    run(Params { total: Some(250), rate, batch_size, ..params() }, &out).await;
+    run(
+        Params {
+            total: Some(250),
+            rate,
+            batch_size,
+            ..params()
+        },
+        &out,
+    )
+    .await;
     assert_eq!(started.elapsed().as_millis() / 10, 250);
 }
 
 #[tokio::test(start_paused = true)]
 async fn bodies_are_filled_up_and_carry_the_headers() {
     let headers = BTreeMap::from([("kind".to_owned(), "load".to_owned())]);
-    let params = Params { body_size: ByteSize(4), headers: Some(headers), ..params() };
+    let params = Params {
+        body_size: ByteSize(4),
+        headers: Some(headers),
+        ..params()
+    };
     let next = Registry::new().gauge("next", "", &[]);
     let batch = SeqSource { params, next }.batch(99_998..100_000);
     let event = batch.get(0).unwrap();
-    assert_eq!((event.header("kind"), event.body()), (Some("load"), &b"99998"[..]));
-    let params = Params { body_size: ByteSize(4), ..self::params() };
+    assert_eq!(
+        (event.header("kind"), event.body()),
+        (Some("load"), &b"99998"[..])
+    );
+    let params = Params {
+        body_size: ByteSize(4),
+        ..self::params()
+    };
     let next = Registry::new().gauge("next", "", &[]);
     let batch = SeqSource { params, next }.batch(7..8);
     assert_eq!(batch.get(0).unwrap().body(), b"7...");

@@ -75,7 +75,12 @@ impl ForkLink {
             within: settings.connect_timeout,
             most: settings.max_event.saturating_add(KEPT),
         };
-        Self { settings, dialer, connection: None, count: 0 }
+        Self {
+            settings,
+            dialer,
+            connection: None,
+            count: 0,
+        }
     }
 }
 
@@ -100,7 +105,13 @@ impl MqttLink for ForkLink {
         let mut tasks = TaskSet::new();
         tasks.spawn("mqtt client", polling);
         let number = self.count;
-        let connection = Connection { number, events, room, requests, tasks };
+        let connection = Connection {
+            number,
+            events,
+            room,
+            requests,
+            tasks,
+        };
         let connection = self.connection.insert(connection);
         match time::timeout(self.settings.connect_timeout, connection.events.recv()).await {
             Ok(Some(Event::Connected { session_present })) => Ok(Connected { session_present }),
@@ -125,9 +136,10 @@ impl MqttLink for ForkLink {
 
     fn acknowledge(&mut self, token: AckToken) -> Result<Acked, LinkError> {
         match &self.connection {
-            Some(connection) if connection.number == token.connection => {
-                connection.requests.acknowledge(token.packet).map(|()| Acked::Sent)
-            }
+            Some(connection) if connection.number == token.connection => connection
+                .requests
+                .acknowledge(token.packet)
+                .map(|()| Acked::Sent),
             _ => Ok(Acked::Stale),
         }
     }
@@ -170,9 +182,14 @@ impl Inbox {
         message.cut_from = self.cuts.take(self.messages);
         self.messages += 1;
         if packet > 0 {
-            message.token = Some(AckToken { connection: self.connection, packet });
+            message.token = Some(AckToken {
+                connection: self.connection,
+                packet,
+            });
         }
-        let kib = (message.topic.len() + message.payload.len()).div_ceil(1024).max(1);
+        let kib = (message.topic.len() + message.payload.len())
+            .div_ceil(1024)
+            .max(1);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(BACKLOG_KIB);
         // Closed when the connection is given up: the message is thrown away below.
         message.room = Arc::clone(&self.room).acquire_many_owned(kib).await.ok();

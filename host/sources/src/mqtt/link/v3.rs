@@ -20,7 +20,9 @@ struct Client(AsyncClient);
 impl Requests for Client {
     fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
         let ack = ManualAck::PubAck(PubAck::new(packet));
-        self.0.try_manual_ack(ack).map_err(|error| LinkError(error.to_string()))
+        self.0
+            .try_manual_ack(ack)
+            .map_err(|error| LinkError(error.to_string()))
     }
 
     fn disconnect(&self) {
@@ -42,9 +44,18 @@ pub(super) fn start(
     let mut network = NetworkOptions::new();
     network.set_connection_timeout(u64::from(seconds(settings.connect_timeout).max(1)));
     events.set_network_options(network);
-    let qos = if settings.at_least_once { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-    let topics = settings.topics.iter().map(|topic| SubscribeFilterInput::new(topic, qos));
-    client.try_subscribe_many(topics).map_err(|error| failed(&error))?;
+    let qos = if settings.at_least_once {
+        QoS::AtLeastOnce
+    } else {
+        QoS::AtMostOnce
+    };
+    let topics = settings
+        .topics
+        .iter()
+        .map(|topic| SubscribeFilterInput::new(topic, qos));
+    client
+        .try_subscribe_many(topics)
+        .map_err(|error| failed(&error))?;
     let polling = poll(events, inbox, settings.topics.clone());
     Ok((Box::new(Client(client)), Box::pin(polling)))
 }
@@ -83,7 +94,11 @@ async fn poll(mut events: EventLoop, mut inbox: Inbox, topics: Vec<String>) {
                 inbox.connected(answer.session_present).await;
             }
             Ok(Polled::Incoming(Packet::Publish(publish))) => {
-                let packet = if publish.qos == QoS::AtMostOnce { 0 } else { publish.pkid };
+                let packet = if publish.qos == QoS::AtMostOnce {
+                    0
+                } else {
+                    publish.pkid
+                };
                 inbox.message(message(publish), packet).await;
             }
             Ok(Polled::Incoming(Packet::SubAck(answer))) => {

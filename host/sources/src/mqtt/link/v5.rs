@@ -1,9 +1,12 @@
 //! MQTT 5.
 
+use std::{future::Future, pin::Pin};
+
 use rumqttc_v5::{
-    AckMode, AsyncClient, Broker, BrokerSessionResumePolicy, ConnectionError, Event as Polled,
-    EventLoop, IncomingPacketSizeLimit, ManualAck, MqttOptions, Packet, PubAck, Publish, QoS,
-    SubscribeFilterInput, SubscribeReasonCode,
+    AckMode, AsyncClient, Broker, ConnectionError, Event as Polled, EventLoop,
+    IncomingPacketSizeLimit, ManualAck, MqttOptions, Packet, PersistedAckMode, PersistedSession,
+    PubAck, Publish, QoS, SessionStore, SessionStoreError, SessionStoreKey, SubscribeFilterInput,
+    SubscribeReasonCode,
 };
 
 use super::{
@@ -16,7 +19,9 @@ struct Client(AsyncClient);
 impl Requests for Client {
     fn acknowledge(&self, packet: u16) -> Result<(), LinkError> {
         let ack = ManualAck::PubAck(PubAck::new(packet, None));
-        self.0.try_manual_ack(ack).map_err(|error| LinkError(error.to_string()))
+        self.0
+            .try_manual_ack(ack)
+            .map_err(|error| LinkError(error.to_string()))
     }
 
     fn disconnect(&self) {
@@ -35,9 +40,18 @@ pub(super) fn start(
     let options = options(settings, dialer, &inbox);
     let builder = AsyncClient::builder(options).capacity(REQUESTS);
     let (client, events) = builder.try_build().map_err(|error| failed(&error))?;
-    let qos = if settings.at_least_once { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-    let topics = settings.topics.iter().map(|topic| SubscribeFilterInput::new(topic, qos));
-    client.try_subscribe_many(topics).map_err(|error| failed(&error))?;
+    let qos = if settings.at_least_once {
+        QoS::AtLeastOnce
+    } else {
+        QoS::AtMostOnce
+    };
+    let topics = settings
+        .topics
+        .iter()
+        .map(|topic| SubscribeFilterInput::new(topic, qos));
+    client
+        .try_subscribe_many(topics)
+        .map_err(|error| failed(&error))?;
     let polling = poll(events, inbox, settings.topics.clone());
     Ok((Box::new(Client(client)), Box::pin(polling)))
 }
@@ -48,8 +62,7 @@ fn options(settings: &LinkSettings, dialer: Dialer, inbox: &Inbox) -> MqttOption
     options
         .set_clean_start(false)
         .set_session_expiry_interval(Some(seconds(settings.session_expiry)))
-        // What a restarted agent finds in the session is what it left there unacknowledged.
-        .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
+        .set_session_store(NothingSent)
         .set_receive_maximum(Some(settings.window))
         // The stream lets nothing through that is too large; telling the broker instead would make
         // it throw such messages away without a word.
@@ -79,7 +92,11 @@ async fn poll(mut events: EventLoop, mut inbox: Inbox, topics: Vec<String>) {
                 inbox.connected(answer.session_present).await;
             }
             Ok(Polled::Incoming(Packet::Publish(publish))) => {
-                let packet = if publish.qos == QoS::AtMostOnce { 0 } else { publish.pkid };
+                let packet = if publish.qos == QoS::AtMostOnce {
+                    0
+                } else {
+                    publish.pkid
+                };
                 inbox.message(message(publish), packet).await;
             }
             Ok(Polled::Incoming(Packet::SubAck(answer))) => {
@@ -118,5 +135,40 @@ fn message(publish: Publish) -> Message {
         properties: properties.user_properties,
         content_type: properties.content_type,
         ..Message::default()
+    }
+}
+
+/// What a client of ours remembers of its session: that it never sends anything.
+///
+/// A client that remembers nothing takes a session that the broker still has only on condition that
+/// it does not subscribe again, and then topics that were added to the settings would be missing.
+#[derive(Debug)]
+struct NothingSent;
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
+
+impl SessionStore for NothingSent {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> Answer<'a, Option<PersistedSession>> {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: key.client_id().to_owned(),
+            clean_start: false,
+            session_expiry_interval: None,
+            outgoing_inflight_upper_limit: None,
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        Box::pin(async { Ok(Some(session)) })
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
     }
 }
