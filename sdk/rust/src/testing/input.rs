@@ -61,6 +61,17 @@ impl Input {
         (index, events)
     }
 
+    /// Reads a batch in packed form.
+    ///
+    /// # Errors
+    /// [`Failure`] if the form is not the one that the SDK knows.
+    pub fn read(index: &[u8], events: &[u8]) -> Result<Self, Failure> {
+        let own = |event: Event<'_>| NewEvent::like(&event, event.body());
+        Ok(Self {
+            events: Batch::parse(index, events)?.iter().map(own).collect(),
+        })
+    }
+
     /// Asks a function about each event.
     ///
     /// # Errors
@@ -80,13 +91,23 @@ impl Input {
         &self,
         function: impl FnOnce(&Batch<'_>, &mut Verdicts) -> Result<(), Failure>,
     ) -> Result<Vec<Outcome>, NotHandled> {
+        let answer = self.answer(function).map_err(NotHandled::Failure)?;
+        answer::outcomes(&self.events, &answer).map_err(NotHandled::Broken)
+    }
+
+    /// Gives a function the whole batch; its answer in packed form, unread.
+    ///
+    /// # Errors
+    /// [`Failure`] if the function failed the batch.
+    pub fn answer(
+        &self,
+        function: impl FnOnce(&Batch<'_>, &mut Verdicts) -> Result<(), Failure>,
+    ) -> Result<Vec<u8>, Failure> {
         let (index, events) = self.packed();
         let mut verdicts = Verdicts::default();
         verdicts.begin();
-        Batch::parse(&index, &events)
-            .and_then(|batch| function(&batch, &mut verdicts))
-            .map_err(NotHandled::Failure)?;
-        answer::outcomes(&self.events, verdicts.finish()).map_err(NotHandled::Broken)
+        function(&Batch::parse(&index, &events)?, &mut verdicts)?;
+        Ok(verdicts.finish().to_vec())
     }
 }
 
