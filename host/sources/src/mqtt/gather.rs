@@ -34,13 +34,13 @@ impl Gather {
     }
 
     /// Takes a message; whether it is beyond `max-event`.
-    pub(crate) fn push(&mut self, message: Message) -> bool {
+    pub(crate) fn push(&mut self, message: &Message) -> bool {
         self.since.get_or_insert_with(Instant::now);
-        let fault = self.fault_of(&message);
+        let fault = self.fault_of(message);
         let oversize = matches!(fault, Some(FaultKind::EventSize { .. }));
         match fault {
-            None => encode(&message, &mut self.builder),
-            Some(kind) => self.refuse(&message, kind),
+            None => encode(message, &mut self.builder),
+            Some(kind) => self.refuse(message, kind),
         }
         self.tokens.extend(message.token);
         oversize

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{
     Metrics,
     gather::Gather,
-    link::{AckToken, Acked, LinkError, MqttLink},
+    link::{AckToken, Acked, LinkError, Message, MqttLink},
 };
 use crate::batching::BatchParams;
 
@@ -54,7 +54,7 @@ enum PutEnd {
 enum Step {
     Stop,
     Put(Result<(), PutEnd>),
-    Message(Result<super::link::Message, LinkError>),
+    Message(Result<Message, LinkError>),
     Due,
 }
 
@@ -108,7 +108,7 @@ impl Session {
                     }
                 }
                 Step::Due => hand = Some(self.begin(&mut gather, out, cx)),
-                Step::Message(Ok(message)) => self.take(message, &mut gather),
+                Step::Message(Ok(message)) => self.take(&message, &mut gather),
                 Step::Message(Err(error)) => {
                     // What was gathered comes again; what is in hand must not be overtaken by it.
                     return match self.finish(hand, link).await {
@@ -120,7 +120,7 @@ impl Session {
         }
     }
 
-    fn take(&self, message: super::link::Message, gather: &mut Gather) {
+    fn take(&self, message: &Message, gather: &mut Gather) {
         if message.dup {
             self.metrics.redelivered.add(1);
         }

@@ -22,6 +22,9 @@ const PUBLISH: u8 = 3;
 /// What is kept of a message that is too large: its topic and the beginning of its payload.
 pub(crate) const KEPT: usize = 128 << 10;
 
+/// [`KEPT`] as a length in a fixed header.
+const KEPT_LENGTH: [u8; 3] = [0x80, 0x80, 0x08];
+
 /// Which messages were cut: their place among all, counted from 0, and the length of the packet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cuts(Arc<Mutex<VecDeque<(u64, usize)>>>);
@@ -171,13 +174,7 @@ impl Shrink {
         }
         self.cuts.push(n, length);
         let mut header = vec![*first];
-        let mut rest = KEPT;
-        while rest >= 0x80 {
-            header.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "below 0x80")]
-        header.push(rest as u8);
+        header.extend_from_slice(&KEPT_LENGTH);
         Ok(State::Ready {
             header,
             pass: KEPT,

@@ -169,9 +169,18 @@ async fn a_conversation(version: Version) {
     let ((), seen) = tokio::join!(farewell, seen);
     assert_eq!((seen[0], seen[1]), ((0x40, Some(7)), (0x40, Some(3))));
     assert_eq!(seen[2].0, 0xe0);
-    // The third message was not acknowledged; on the next connection its token means nothing.
+    the_next_connection(version, &mut link, &*listener, tokens[2]).await;
+}
+
+/// A message was not acknowledged; on the next connection its old token means nothing.
+async fn the_next_connection(
+    version: Version,
+    link: &mut ForkLink,
+    listener: &dyn Listener,
+    old: AckToken,
+) {
     let again = async {
-        let mut peer = accept(&*listener).await;
+        let mut peer = accept(listener).await;
         peer.greet(version, true).await;
         peer.publish(version, 0x3a, 9, b"two").await;
         peer
@@ -179,7 +188,7 @@ async fn a_conversation(version: Version) {
     let next = async {
         link.connect().await.unwrap();
         let message = link.next().await.unwrap();
-        assert_eq!(link.acknowledge(tokens[2]).unwrap(), Acked::Stale);
+        assert_eq!(link.acknowledge(old).unwrap(), Acked::Stale);
         assert_eq!(
             link.acknowledge(message.token.unwrap()).unwrap(),
             Acked::Sent
