@@ -250,3 +250,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,11 @@ mod client;
 mod server;
 mod wire;
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;
+
 pub use call::{Method, Reply, Status};
 pub use client::{Answer, Client, ClientError};
 pub use message::{MessageError, Meta};

@@ -57,6 +57,11 @@ impl Meta {
             .map(|(_, value)| value)
     }
 
+    /// The names, in the order of the wire.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Adds or replaces a value.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<Bytes>) {
         let name = name.into();

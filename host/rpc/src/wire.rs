@@ -110,6 +110,9 @@ impl Wire {
     /// Whether the peer has ended, or said something, although nothing was asked. Waits for
     /// nothing; of use only between calls.
     pub(crate) async fn is_disturbed(&mut self) -> bool {
+        if self.from < self.to || !self.decoder.is_between_frames() {
+            return true;
+        }
         let mut byte = [0];
         let stream = &mut self.stream;
         poll_fn(|cx| {
