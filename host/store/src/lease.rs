@@ -252,7 +252,7 @@ fn part_of(
     }
     let key = keys::row(lane, pick.first);
     let read = stored
-        .clone()
+        .as_ref()
         .and_then(|value| StoredRow::read(&key, value));
     let Some(row) = read else {
         let bytes = stored.into_iter().collect();

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, RwLock, atomic::AtomicU64},
@@ -34,6 +34,9 @@ use crate::{
 
 /// The store's file in its folder.
 pub(crate) const FILE: &str = "store.redb";
+
+/// The first bytes of a redb file (redb, `docs/design.md`).
+const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 /// Opens everything but starts no thread.
 pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenError> {
@@ -163,11 +166,22 @@ fn open_file(path: &Path, pages: &Pages, meter: &Arc<Meter>) -> Result<Database,
         sync_dir(path.parent().unwrap_or(path)).map_err(io_error("create"))?;
     }
     let file = open_rw(path, false).map_err(io_error("open"))?;
-    if file.metadata().map_err(io_error("open"))?.len() == 0 {
-        return Err(unreadable("it is empty".into()));
+    if !looks_like_redb(&file).map_err(io_error("read"))? {
+        return Err(unreadable("it is no redb file".into()));
     }
     let backend = FileBackend::new(file).map_err(io_error("open"))?;
     pages.open(Box::new(backend), meter).map_err(unreadable)
+}
+
+/// Whether the file begins as redb's do and has the two pages that even an empty one has. Checked
+/// before anything is cut off its end.
+fn looks_like_redb(file: &File) -> io::Result<bool> {
+    let mut magic = [0; MAGIC.len()];
+    let long_enough = file.metadata()?.len() >= 2 * 4096;
+    if long_enough {
+        file.read_exact_at(&mut magic, 0)?;
+    }
+    Ok(long_enough && magic == *MAGIC)
 }
 
 fn open_rw(path: &Path, make: bool) -> io::Result<File> {
@@ -330,7 +344,7 @@ fn state_of(
                 at,
                 Head {
                     next: last,
-                    ..Head::new()
+                    ..Head::default()
                 },
             );
         }

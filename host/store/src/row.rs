@@ -276,18 +276,16 @@ fn position_runs(batch: &Batch) -> Vec<Run> {
         }];
     };
     let mut runs: Vec<Run> = Vec::new();
-    let mut position = 0;
-    for family in starts.chunk_by(|_, next| !*next) {
+    for (position, family) in starts.chunk_by(|_, next| !*next).enumerate() {
         let events = count(family.len());
         match runs.last_mut() {
             Some(run) if !run.shared && events == 1 => run.count += 1,
             _ => runs.push(Run {
-                first: position,
+                first: count(position),
                 count: events,
                 shared: events > 1,
             }),
         }
-        position += 1;
     }
     runs
 }
@@ -307,8 +305,8 @@ pub(crate) struct StoredRow {
 
 impl StoredRow {
     /// Reads a row; `None` if its header is damaged.
-    pub(crate) fn read(key: &[u8; 16], value: Bytes) -> Option<Self> {
-        let mut fixed = Reader(&value);
+    pub(crate) fn read(key: &[u8; 16], value: &Bytes) -> Option<Self> {
+        let mut fixed = Reader(value);
         let version = fixed.byte()?;
         fixed.take(3)?;
         let (events, _lane, header_len) = (fixed.u32()?, fixed.u32()?, fixed.u32()? as usize);

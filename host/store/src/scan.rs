@@ -183,10 +183,7 @@ impl Found {
             Some(keys::MARK) => self.mark(key, value),
             Some(keys::HEAD) => self.head(key, value),
             Some(keys::BORDER) => keys::parse_of_lane(key).map(|lane| {
-                self.heads
-                    .entry(lane.channel)
-                    .or_insert_with(Head::new)
-                    .borders = read_borders(key, value);
+                self.heads.entry(lane.channel).or_default().borders = read_borders(key, value);
             }),
             // Full groups of borders are read when a hop asks for them.
             Some(keys::OLD_BORDER) => Some(()),

@@ -201,7 +201,7 @@ impl Writer {
     fn finish(&mut self, work: Work, done: Result<Done, String>) {
         match done {
             Ok(done) => self.succeed(work, done),
-            Err(reason) => self.fail(work, reason),
+            Err(reason) => self.fail(work, &reason),
         }
     }
 
@@ -246,19 +246,19 @@ impl Writer {
         rung.for_each(|(channel, _)| channel.events.notify_waiters());
     }
 
-    fn fail(&mut self, work: Work, reason: String) {
+    fn fail(&mut self, work: Work, reason: &str) {
         error!(%reason, "the store cannot write");
         let mut state = self.shared.lock();
-        state.status = Status::Failed(reason.clone());
+        state.status = Status::Failed(reason.to_owned());
         for staged in work.inbox.commits {
             state.rooms.release(&staged.needs);
             let refused = PutError::Store {
-                reason: reason.clone(),
+                reason: reason.to_owned(),
             };
             let _heard = staged.reply.send(Err(refused)).is_ok();
         }
         for asking in work.inbox.asking {
-            let _heard = asking.send(Err(reason.clone())).is_ok();
+            let _heard = asking.send(Err(reason.to_owned())).is_ok();
         }
         state.rooms.end();
         drop(state);

@@ -15,7 +15,7 @@ pub(crate) const GROUP: usize = 32;
 pub(crate) const GROUPS: u32 = 32;
 
 /// Where a lane goes on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     /// The next position; the first is 1.
     pub(crate) next: u64,
@@ -27,15 +27,19 @@ pub(crate) struct Head {
     pub(crate) borders: Vec<Border>,
 }
 
-impl Head {
+impl Default for Head {
     /// A lane without a past.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self {
             next: 1,
-            ..Self::default()
+            chain: 0,
+            groups: 0,
+            borders: Vec::new(),
         }
     }
+}
 
+impl Head {
     /// The head's value under its key.
     pub(crate) fn encode(&self, key: &[u8]) -> Vec<u8> {
         let mut value = Vec::with_capacity(24);

@@ -8,7 +8,7 @@ use redb::{Database, Table, WriteTransaction};
 
 use super::{
     Done, Work, Writer,
-    head::{Border, GROUP, GROUPS, Head, write_borders},
+    head::{Border, GROUP, GROUPS, write_borders},
 };
 use crate::{
     codec::{Reader, put_bytes, seal, unseal},
@@ -119,7 +119,7 @@ impl Writer {
         done: &mut Done,
     ) -> Result<(), redb::Error> {
         let lane = self.lane(put.channel);
-        let head = self.heads.entry(put.channel).or_insert_with(Head::new);
+        let head = self.heads.entry(put.channel).or_default();
         for mut row in put.rows.drain(..) {
             let (first, key) = (head.next, keys::row(lane, head.next));
             head.chain = row.place(&key, first, head.chain, put.nonce);
@@ -195,7 +195,7 @@ impl Writer {
         border: Border,
     ) -> Result<(), redb::Error> {
         let lane = self.lane(channel);
-        let head = self.heads.entry(channel).or_insert_with(Head::new);
+        let head = self.heads.entry(channel).or_default();
         head.borders.push(border);
         if head.borders.len() == GROUP {
             let key = keys::old_border(lane, head.groups % GROUPS);
