@@ -110,11 +110,10 @@ async fn run_child(
             program: program.display().to_string(),
             source,
         })?;
-    let (mut input, output, errors) =
-        match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
-            (Some(input), Some(output), Some(errors)) => (input, output, errors),
-            _ => return Err(CompileError::Pipe(io::Error::other("a pipe is missing"))),
-        };
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(mut input), Some(output), Some(errors)) = pipes else {
+        return Err(CompileError::Pipe(io::Error::other("a pipe is missing")));
+    };
     let write = async move {
         input.write_all(&[profile_byte(reservation)]).await?;
         input.write_all(component).await?;
@@ -148,7 +147,7 @@ async fn run_child(
 
 fn last_line(said: &str) -> String {
     match said.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.escape_debug().to_string()),
+        Some(line) => format!(": {}", line.escape_debug()),
         None => String::new(),
     }
 }

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use levada_core::choice;
-use wasmtime::{Config, Engine, Inlining, MemoryType, Store, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, Inlining, MemoryType, Store, WasmBacktraceDetails, WasmFeatures};
 
 use crate::{Limits, OpenError, limits::Limiter};
 
@@ -23,6 +23,35 @@ pub(crate) const WASM_STACK: usize = 256 << 10;
 /// Frames that a backtrace shows.
 const BACKTRACE_FRAMES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(50).expect("not 0");
 
+/// Proposals that QuickJS, Python, Go and Rust need.
+const ON: [WasmFeatures; 9] = [
+    WasmFeatures::MUTABLE_GLOBAL,
+    WasmFeatures::SATURATING_FLOAT_TO_INT,
+    WasmFeatures::SIGN_EXTENSION,
+    WasmFeatures::EXTENDED_CONST,
+    WasmFeatures::MULTI_MEMORY,
+    WasmFeatures::MULTI_VALUE,
+    WasmFeatures::BULK_MEMORY,
+    WasmFeatures::REFERENCE_TYPES,
+    WasmFeatures::COMPONENT_MODEL,
+];
+
+/// Proposals that nobody needs yet: each is surface for an attacker.
+const OFF: [WasmFeatures; 12] = [
+    WasmFeatures::GC,
+    WasmFeatures::GC_TYPES,
+    WasmFeatures::FUNCTION_REFERENCES,
+    WasmFeatures::EXCEPTIONS,
+    WasmFeatures::LEGACY_EXCEPTIONS,
+    WasmFeatures::TAIL_CALL,
+    WasmFeatures::MEMORY64,
+    WasmFeatures::THREADS,
+    WasmFeatures::RELAXED_SIMD,
+    WasmFeatures::CUSTOM_PAGE_SIZES,
+    WasmFeatures::WIDE_ARITHMETIC,
+    WasmFeatures::STACK_SWITCHING,
+];
+
 /// The engine's settings. Those that decide what machine code looks like are part of the
 /// profile's hash, so a child process must use this very function.
 pub(crate) fn config(reservation: MemoryReservation) -> Config {
@@ -31,25 +60,15 @@ pub(crate) fn config(reservation: MemoryReservation) -> Config {
     config.concurrency_support(false);
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK);
-    // What the tool chains of guests need, and nothing else. Reference types are on by default;
-    // exceptions and function references are off because garbage collection is not compiled in,
-    // threads because they are not, either. A test loads a module of each kind.
-    config.wasm_multi_memory(true);
-    config.wasm_bulk_memory(true);
-    config.wasm_multi_value(true);
-    config.wasm_extended_const(true);
-    config.wasm_simd(cfg!(not(target_arch = "riscv64")));
-    config.wasm_component_model(true);
-    config.gc_support(false);
-    config.wasm_gc(false);
-    config.wasm_tail_call(false);
-    config.wasm_memory64(false);
-    config.wasm_relaxed_simd(false);
-    config.wasm_custom_page_sizes(false);
-    config.wasm_wide_arithmetic(false);
+    // What the tool chains of guests need, and nothing else. A test loads a module of each kind.
+    for feature in ON {
+        config.wasm_features(feature, true);
+    }
+    for feature in OFF {
+        config.wasm_features(feature, false);
+    }
+    config.wasm_features(WasmFeatures::SIMD, cfg!(not(target_arch = "riscv64")));
     config.shared_memory(false);
-    // Two versions of the same code must behave alike on every machine of a fleet.
-    config.cranelift_nan_canonicalization(false);
     config.compiler_inlining(Inlining::No);
     config.wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES));
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
@@ -94,3 +113,6 @@ pub(crate) fn profile(engine: &Engine) -> String {
         hasher.finish()
     )
 }
+
+#[cfg(test)]
+mod tests;

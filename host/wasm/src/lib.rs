@@ -39,3 +39,6 @@ pub use limits::{Limit, LimitReached, Limits};
 pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
+
+#[cfg(test)]
+mod tests;

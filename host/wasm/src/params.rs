@@ -3,8 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use levada_core::{
-    ByteSize, PartId, Problem, Problems, Table, choice, params,
-    settings::{Severity, parse_params},
+    ByteSize, PartId, Problem, Problems, Table, choice, params, settings::parse_params,
 };
 
 use crate::Limits;
@@ -151,81 +150,27 @@ const LEAST_MEMORY: ByteSize = ByteSize::kib(64);
 
 /// Reads a handler's table; `None` if anything in it is wrong. Touches no file.
 pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<HandlerSpec> {
-    let before = problems.len();
     let params = parse_params::<HandlerParams>(table, &[], problems)?;
-    let mut wrong = |key: &str, message: String, allowed: &str| {
+    let wrong = out_of_range(&params);
+    for (key, message, allowed) in &wrong {
         let (first, last) = key.split_once('.').unwrap_or((key, key));
         let inner = table.get(first).and_then(|(_, value)| value.table());
         let entry = inner.and_then(|t| t.get(last)).or_else(|| table.get(first));
         let span = entry.map_or(table.span, |(_, value)| value.span);
         let path = format!("{part}.{key}");
-        problems.push(Problem::error(Some(span), path, message).allowed(allowed));
-    };
-    let limits = params.limits.as_ref();
-    let batch = params.batch.as_ref();
-    let file = params.component.to_string_lossy();
-    if let Some((scheme, _)) = file.split_once("://") {
-        wrong(
-            "component",
-            format!("components from `{scheme}://` are not in this version"),
-            "the path of a file",
-        );
+        problems.push(Problem::error(Some(span), path, message).allowed(*allowed));
     }
-    if params
-        .instances
-        .is_some_and(|n| !(1..=MOST_INSTANCES).contains(&n))
-    {
-        wrong("instances", "not a number of instances".into(), "1 to 1024");
-    }
-    if limits.is_some_and(|l| l.memory < LEAST_MEMORY || l.memory.0 > 4 << 30) {
-        wrong(
-            "limits.memory",
-            "no guest can run with this".into(),
-            "64KiB to 4GiB",
-        );
-    }
-    if limits.is_some_and(|l| l.cpu.is_zero()) {
-        wrong(
-            "limits.cpu",
-            "no guest can run with this".into(),
-            "more than 0",
-        );
-    }
-    if limits.is_some_and(|l| l.deadline.is_zero()) {
-        wrong(
-            "limits.deadline",
-            "no guest can run with this".into(),
-            "more than 0",
-        );
-    }
-    if batch.is_some_and(|b| b.events == 0 || b.events > 1000) {
-        wrong(
-            "batch.events",
-            "not a batch of one call".into(),
-            "1 to 1000",
-        );
-    }
-    if batch.is_some_and(|b| b.bytes.0 == 0 || b.bytes > ByteSize::mib(1)) {
-        wrong(
-            "batch.bytes",
-            "not a batch of one call".into(),
-            "1B to 1MiB",
-        );
-    }
-    if problems
-        .iter()
-        .skip(before)
-        .any(|p| p.severity == Severity::Error)
-    {
+    if !wrong.is_empty() {
         return None;
     }
+    let limits = params.limits.as_ref();
+    let batch = params.batch.as_ref();
     let defaults = Limits::default();
+    let config = params
+        .config
+        .map_or_else(|| "{}".into(), |table| table.to_json());
     Some(HandlerSpec {
-        config: Config(
-            params
-                .config
-                .map_or_else(|| "{}".into(), |table| table.to_json()),
-        ),
+        config: Config(config),
         limits: Limits {
             memory: limits.map_or(defaults.memory, |l| l.memory.as_usize()),
             cpu: limits.map_or(defaults.cpu, |l| l.cpu),
@@ -242,6 +187,62 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
     })
 }
 
+/// A key, what is wrong with its value, and what is allowed.
+type Wrong = (&'static str, String, &'static str);
+
+/// Values that have the right type and cannot work.
+fn out_of_range(params: &HandlerParams) -> Vec<Wrong> {
+    let mut found: Vec<Wrong> = Vec::new();
+    let mut wrong = |is: bool, key, message: &str, allowed| {
+        if is {
+            found.push((key, message.to_owned(), allowed));
+        }
+    };
+    let file = params.component.to_string_lossy();
+    let remote = "components from elsewhere are not in this version";
+    wrong(
+        file.contains("://"),
+        "component",
+        remote,
+        "the path of a file",
+    );
+    let instances = params.instances.unwrap_or(1);
+    let many = !(1..=MOST_INSTANCES).contains(&instances);
+    wrong(many, "instances", "not a number of instances", "1 to 1024");
+    let useless = "no guest can run with this";
+    if let Some(limits) = &params.limits {
+        let memory = limits.memory < LEAST_MEMORY || limits.memory.0 > 4 << 30;
+        wrong(memory, "limits.memory", useless, "64KiB to 4GiB");
+        wrong(limits.cpu.is_zero(), "limits.cpu", useless, "more than 0");
+        wrong(
+            limits.deadline.is_zero(),
+            "limits.deadline",
+            useless,
+            "more than 0",
+        );
+    }
+    if let Some(batch) = &params.batch {
+        let events = !(1..=1000).contains(&batch.events);
+        wrong(
+            events,
+            "batch.events",
+            "not a batch of one call",
+            "1 to 1000",
+        );
+        let bytes = batch.bytes.0 == 0 || batch.bytes > ByteSize::mib(1);
+        wrong(
+            bytes,
+            "batch.bytes",
+            "not a batch of one call",
+            "1B to 1MiB",
+        );
+    }
+    found
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+#[cfg(test)]
+mod tests;

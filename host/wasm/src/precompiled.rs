@@ -38,14 +38,14 @@ impl Trusted {
     /// # Errors
     /// What wasmtime said: code of another version or profile.
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        // SAFETY: `deserialize` needs bytes that `Engine::precompile_component` made and nobody
-        // changed. A `Trusted` is made in two places only: `from_compiler`, with what our own
-        // compiler wrote to a pipe that only it holds, and `Cache::get`, after HMAC-SHA256 over
-        // exactly these bytes was checked with a key that only this agent can read.
         #[expect(
             unsafe_code,
             reason = "precompiled code cannot be validated, only trusted"
         )]
+        // SAFETY: `deserialize` needs bytes that `Engine::precompile_component` made and nobody
+        // changed. A `Trusted` is made in two places only: `from_compiler`, with what our own
+        // compiler wrote to a pipe that only it holds, and `Cache::get`, after HMAC-SHA256 over
+        // exactly these bytes was checked with a key that only this agent can read.
         unsafe {
             Component::deserialize(engine, &self.0)
         }

@@ -1,0 +1,138 @@
+//! Handlers as a whole, with small guests written in text.
+
+mod bench;
+mod faults;
+mod imports;
+mod load;
+mod verdicts;
+
+use std::{path::PathBuf, sync::Arc};
+
+use levada_core::{
+    Batch, BatchBuilder, Chance, Clock, Counter, Effects, InterceptError, Interceptor, PartId,
+    interceptor::Call,
+};
+use levada_telemetry::Registry;
+use tempfile::TempDir;
+
+use crate::*;
+
+const PUPPET: &str = include_str!("tests/puppet.wat");
+const TYPED: &str = include_str!("tests/typed.wat");
+
+#[derive(Debug)]
+struct Stopped;
+
+impl Clock for Stopped {
+    fn wall_ms(&self) -> u64 {
+        1_700_000_000_123
+    }
+}
+
+/// A sandbox in a folder of its own.
+struct House {
+    dir: TempDir,
+    handlers: Handlers,
+    registry: Registry,
+}
+
+fn config(dir: &TempDir, registry: &Registry) -> HandlersConfig {
+    HandlersConfig {
+        cache_dir: Some(dir.path().join("cache")),
+        compiler: Compiler::InProcess,
+        memory_reservation: MemoryReservation::Full,
+        registry: registry.clone(),
+        clock: Arc::new(Stopped),
+        chance: Chance::seeded(7),
+    }
+}
+
+fn house() -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::new();
+    let handlers = Handlers::open(config(&dir, &registry)).unwrap();
+    House {
+        dir,
+        handlers,
+        registry,
+    }
+}
+
+fn part(text: &str) -> PartId {
+    PartId::parse(text).unwrap()
+}
+
+impl House {
+    fn file(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join("guest.wasm");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn spec(&self, wat: &str) -> HandlerSpec {
+        HandlerSpec::new(self.file(&wat::parse_str(wat).unwrap()))
+    }
+
+    async fn try_load(&self, spec: &HandlerSpec) -> Result<Arc<dyn Interceptor>, LoadError> {
+        self.handlers.load(&part("handlers.test"), spec).await
+    }
+
+    async fn load(&self, spec: &HandlerSpec) -> Arc<dyn Interceptor> {
+        self.try_load(spec).await.unwrap()
+    }
+
+    /// Whether the metrics have this line.
+    fn shows(&self, line: &str) -> bool {
+        self.registry.render().lines().any(|shown| shown == line)
+    }
+}
+
+/// Events without headers, one for each body.
+fn bodies<'a>(bodies: impl IntoIterator<Item = &'a str>) -> Batch {
+    let mut builder = BatchBuilder::default();
+    for body in bodies {
+        builder.push(std::iter::empty::<(&str, &str)>(), body.as_bytes());
+    }
+    builder.finish()
+}
+
+fn texts(batch: &Batch) -> Vec<String> {
+    batch
+        .iter()
+        .map(|event| String::from_utf8(event.body().to_vec()).unwrap())
+        .collect()
+}
+
+async fn call(
+    handler: &dyn Interceptor,
+    batch: &Batch,
+) -> Result<(Batch, Effects), InterceptError> {
+    let part = part("sources.plant");
+    let call = Call {
+        part: &part,
+        attempt: 1,
+        received_ms: 1_700_000_000_000,
+    };
+    let mut effects = Effects::default();
+    let out = handler
+        .intercept(batch.clone(), &call, &mut effects)
+        .await?;
+    // The identity of every source: what goes in comes out, is counted, or is kept.
+    let sum = |counter: Counter| -> u64 {
+        let of = effects
+            .counts
+            .iter()
+            .filter(|count| count.counter == counter);
+        of.map(|count| count.amount).sum()
+    };
+    let gone = sum(Counter::Discarded) + sum(Counter::DeadLettered);
+    assert_eq!(
+        batch.len() as u64 + sum(Counter::Made),
+        out.len() as u64 + gone
+    );
+    assert_eq!(
+        sum(Counter::DeadLettered),
+        effects.dead_letters.len() as u64
+    );
+    Ok((out, effects))
+}
