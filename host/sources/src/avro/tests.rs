@@ -373,7 +373,7 @@ async fn many_peers_are_served_each_in_its_order() {
             );
         }
     };
-    world.run(|_| (), peers).await;
+    world.run(|_| (), Box::pin(peers)).await;
     let bodies = world.channels.bodies();
     assert_eq!(bodies.len(), 60 * 40);
     for n in 0..60 {
