@@ -20,7 +20,10 @@ async fn cost_of_a_call() {
             call(&*handler, &batch).await.unwrap();
         }
         let each = started.elapsed().as_nanos() / rounds as u128;
-        tracing::info!(events, each, "ns a call");
+        println!(
+            "{events} events: {each} ns a call, {} ns an event",
+            each / events as u128
+        );
         assert!(each < 1_000_000, "{events} events: {each} ns a call");
     }
 }

@@ -26,7 +26,7 @@ async fn guilty(house: &House, spec: &HandlerSpec, bad: &str) -> levada_core::De
 async fn every_fault_is_named_and_alone() {
     let house = house();
     let mut spec = house.spec(PUPPET);
-    spec.limits.cpu = std::time::Duration::from_millis(30);
+    spec.limits.cpu = Duration::from_millis(30);
     let cases = [
         ("L", Some("cpu"), "the limit `cpu` of 30ms was reached"),
         (
@@ -190,11 +190,11 @@ async fn an_instance_with_half_its_memory_in_use_is_given_up() {
 async fn a_loop_ends_soon_after_its_budget_and_others_run_on() {
     let house = house();
     let mut spec = house.spec(PUPPET);
-    spec.limits.cpu = std::time::Duration::from_millis(50);
+    spec.limits.cpu = Duration::from_millis(50);
     let handler = house.load(&spec).await;
     let started = Instant::now();
     let (_, effects) = call(&*handler, &bodies(["L"])).await.unwrap();
     // Twice the budget and its ticks, with room for a machine that is busy.
-    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(effects.dead_letters[0].limit.as_deref(), Some("cpu"));
 }

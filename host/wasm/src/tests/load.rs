@@ -16,7 +16,8 @@ fn chain(error: &dyn Error) -> String {
 }
 
 async fn refused(house: &House, bytes: &[u8]) -> String {
-    let spec = HandlerSpec::new(house.file(bytes));
+    let mut spec = HandlerSpec::new(house.file(bytes));
+    spec.limits.deadline = Duration::from_secs(60);
     chain(&house.try_load(&spec).await.unwrap_err())
 }
 

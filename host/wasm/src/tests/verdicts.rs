@@ -82,7 +82,7 @@ async fn failures_of_the_whole_batch_are_told() {
     let house = house();
     let handler = house.load(&house.spec(PUPPET)).await;
     let retry = call(&*handler, &bodies(["x", "R"])).await.unwrap_err();
-    let after = Some(std::time::Duration::from_millis(1500));
+    let after = Some(Duration::from_millis(1500));
     assert_eq!(
         retry,
         InterceptError::Later {
