@@ -85,7 +85,12 @@ pub(crate) fn blueprint(
     let handlers = handlers.collect();
     let sources = sources.into_iter().filter_map(|config| {
         let kind = kinds.source(&config.table, problems)?;
-        let build = kind.check(&config.part, &config.table, SourceCommon::KEYS, problems)?;
+        let build = kind.check(
+            &config.part,
+            &config.table,
+            &rest(SourceCommon::KEYS, kind.fields),
+            problems,
+        )?;
         let fields = (kind.fields)();
         Some(Checked {
             config,
@@ -96,7 +101,12 @@ pub(crate) fn blueprint(
     let sources: Vec<_> = sources.collect();
     let sinks = sinks.into_iter().filter_map(|config| {
         let kind = kinds.sink(&config.table, problems)?;
-        let build = kind.check(&config.part, &config.table, SinkCommon::KEYS, problems)?;
+        let build = kind.check(
+            &config.part,
+            &config.table,
+            &rest(SinkCommon::KEYS, kind.fields),
+            problems,
+        )?;
         let fields = (kind.fields)();
         Some(Checked {
             config,
@@ -119,6 +129,13 @@ pub(crate) fn blueprint(
     })
 }
 
+/// The common keys that a component does not read as well, each once.
+fn rest(common: &[&'static str], own: fn() -> Vec<Field>) -> Vec<&'static str> {
+    let own = own();
+    let is_own = |key: &&str| own.iter().any(|field| field.key == **key);
+    common.iter().copied().filter(|key| !is_own(key)).collect()
+}
+
 /// A part with a wrong common key: what else is wrong with it is worth saying at once.
 fn check_refused(table: &levada_core::Table, kinds: &Kinds, problems: &mut Problems) {
     let Some(part) = PartId::parse(&table.path) else {
@@ -127,13 +144,19 @@ fn check_refused(table: &levada_core::Table, kinds: &Kinds, problems: &mut Probl
     match part.kind {
         PartKind::Sources => {
             if let Some(kind) = kinds.source(table, problems) {
-                let _refused = kind.check(&part, table, SourceCommon::KEYS, problems);
+                let _refused = kind.check(
+                    &part,
+                    table,
+                    &rest(SourceCommon::KEYS, kind.fields),
+                    problems,
+                );
             }
         }
         PartKind::Sinks => {
             if let Some(kind) = kinds.sink(table, problems) {
                 // A sink with `channels` was told so already.
-                let keys = [SinkCommon::KEYS, &["channels"]].concat();
+                let mut keys = rest(SinkCommon::KEYS, kind.fields);
+                keys.push("channels");
                 let _refused = kind.check(&part, table, &keys, problems);
             }
         }
@@ -142,6 +165,17 @@ fn check_refused(table: &levada_core::Table, kinds: &Kinds, problems: &mut Probl
         | PartKind::Handlers
         | PartKind::Channels
         | PartKind::Groups => {}
+    }
+}
+
+impl Blueprint {
+    /// Where the table of each source and sink stands.
+    pub(crate) fn places(&self) -> BTreeMap<PartId, Span> {
+        let sources = self.sources.iter().map(|source| &source.config);
+        let sources = sources.map(|config| (config.part.clone(), config.table.span));
+        let sinks = self.sinks.iter().map(|sink| &sink.config);
+        let sinks = sinks.map(|config| (config.part.clone(), config.table.span));
+        sources.chain(sinks).collect()
     }
 }
 

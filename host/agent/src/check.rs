@@ -69,8 +69,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<Exit> {
 /// Loads each handler and lets it go again; what was compiled is kept for the start, if the data
 /// folder is there.
 async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Problems) {
-    let data = &blueprint.settings.data;
-    let handlers = match opening::open_handlers(blueprint, data, around).await {
+    let handlers = match opening::open_handlers(blueprint, around).await {
         Ok(None) => return,
         Ok(Some(handlers)) => handlers,
         Err(error) => {
@@ -82,8 +81,7 @@ async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Pr
         if let Err(error) = handlers.load(part, spec).await {
             let error = anyhow::Error::from(error);
             let key = format!("{part}.component");
-            let problem = Problem::error(Some(*place), key, format!("{error:#}"));
-            problems.push(problem.found(spec.component.display().to_string()));
+            problems.push(Problem::error(Some(*place), key, format!("{error:#}")));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a blueprint to an open agent: store, handlers, flow, doors. Starts nothing.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc};
 
 use anyhow::{Context, Result};
 use levada_admin::{Doors, Facts, Listening, View};
@@ -36,16 +36,39 @@ pub(crate) struct Opened {
 /// Handlers by name, ready to be called.
 pub(crate) type Loaded = BTreeMap<PartId, Arc<dyn Interceptor>>;
 
-/// Opens the store, loads the handlers, opens every part and both doors.
-pub(crate) async fn open(blueprint: Blueprint, around: &Around) -> Result<Opened> {
-    let data = blueprint.settings.data.clone();
-    let params = store_params(&blueprint, around)?;
-    let store = blocking(move || levada_store::open(params)).await?;
-    let handlers = open_handlers(&blueprint, &data, around).await?;
+/// The sandbox, and the handlers in it.
+#[derive(Default)]
+pub(crate) struct Sandbox {
+    handlers: Option<Handlers>,
+    loaded: Loaded,
+}
+
+/// Compiles or finds every handler. A handler that does not load is a wrong configuration.
+pub(crate) async fn load(blueprint: &Blueprint, around: &Around) -> Result<Sandbox> {
+    let data = &blueprint.settings.data;
+    if !blueprint.handlers.is_empty() {
+        // As the store would make it: what is compiled belongs to it.
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(data);
+        made.with_context(|| format!("cannot make the data folder `{}`", data.display()))?;
+    }
+    let handlers = open_handlers(blueprint, around).await?;
     let loaded = match &handlers {
         Some(handlers) => load_all(handlers, &blueprint.handlers).await?,
         None => Loaded::new(),
     };
+    Ok(Sandbox { handlers, loaded })
+}
+
+/// Opens the store, every part and both doors.
+pub(crate) async fn open(
+    blueprint: Blueprint,
+    sandbox: Sandbox,
+    around: &Around,
+) -> Result<Opened> {
+    let Sandbox { handlers, loaded } = sandbox;
+    let data = blueprint.settings.data.clone();
+    let params = store_params(&blueprint, around)?;
+    let store = blocking(move || levada_store::open(params)).await?;
     let admin = match blueprint.settings.admin {
         Door::At(at) => Some(at),
         Door::Off => None,
@@ -69,18 +92,18 @@ pub(crate) async fn open(blueprint: Blueprint, around: &Around) -> Result<Opened
     })
 }
 
-/// The sandbox, if anything is to run in it.
+/// The engine, if anything is to run in it. Compiled code is kept if the data folder is there.
 pub(crate) async fn open_handlers(
     blueprint: &Blueprint,
-    data: &Path,
     around: &Around,
 ) -> Result<Option<Handlers>> {
     if blueprint.handlers.is_empty() {
         return Ok(None);
     }
+    let data = &blueprint.settings.data;
     let program = std::env::current_exe().context("cannot find the path of this program")?;
     let config = HandlersConfig {
-        cache_dir: Some(data.join("compiled")),
+        cache_dir: data.is_dir().then(|| data.join("compiled")),
         compiler: Compiler::Child {
             program,
             args: ["handler", "compile-child"].map(Into::into).to_vec(),

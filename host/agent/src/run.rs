@@ -1,10 +1,11 @@
 //! `levada run`: configuration, blueprint, open, run, drain.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use levada_config::{AgentSettings, Loaded, LogLook};
-use levada_core::{Stopper, TaskSet, tasks::blocking};
+use levada_core::{PartId, Problem, Problems, Stopper, TaskSet, settings::Span, tasks::blocking};
+use levada_flow::{OpenErrors, PartError};
 use levada_telemetry::{LogFormat, LogSetup, init_logs};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, info, warn};
@@ -17,6 +18,7 @@ use crate::{
     exit::Exit,
     kinds::Kinds,
     opening::{self, Opened},
+    output::{clean, complain},
     signals::Signals,
 };
 
@@ -25,27 +27,45 @@ const DOORS_CLOSE: Duration = Duration::from_secs(1);
 
 /// Runs an agent.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
-    let (around, blueprint) = match prepare(&args.conf.conf, args.conf.json) {
-        Some(prepared) => prepared,
-        None => return Ok(Exit::Usage),
-    };
-    start_logs(&blueprint.settings, args.conf.json)?;
-    runtime()?.block_on(live(blueprint, &around))
-}
-
-/// The checked configuration, after its problems were shown; `None` if it cannot be run.
-fn prepare(conf: &[PathBuf], json: bool) -> Option<(Around, Blueprint)> {
     let Loaded {
         files,
         agent,
         mut problems,
-    } = levada_config::load(conf);
+    } = levada_config::load(&args.conf.conf);
     let settings = agent.as_ref().and_then(|agent| agent.settings.as_ref());
     let around = Around::machine(settings.map_or("", |settings| settings.name.as_str()));
     let kinds = Kinds::new(&around);
     let found = agent.and_then(|agent| blueprint(agent, &kinds, &mut problems));
-    show_problems(problems, &files, json);
-    Some((around, found?))
+    show_problems(problems, &files, args.conf.json);
+    let Some(blueprint) = found else {
+        return Ok(Exit::Usage);
+    };
+    start_logs(&blueprint.settings, args.conf.json)?;
+    let places = blueprint.places();
+    match runtime()?.block_on(live(blueprint, &around)) {
+        Err(error) => {
+            let unopened = error.downcast::<OpenErrors>()?;
+            show_problems(placed(&unopened, &places), &files, args.conf.json);
+            Ok(Exit::Failed)
+        }
+        ended => ended,
+    }
+}
+
+/// Parts that could not be opened, with the places of their tables.
+fn placed(unopened: &OpenErrors, places: &BTreeMap<PartId, Span>) -> Problems {
+    let mut problems = Problems::new();
+    for PartError { part, error } in &unopened.0 {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(deeper) = cause {
+            message = format!("{message}: {deeper}");
+            cause = deeper.source();
+        }
+        let place = places.get(part).copied();
+        problems.push(Problem::error(place, part.to_string(), message));
+    }
+    problems
 }
 
 fn start_logs(settings: &AgentSettings, json: bool) -> Result<()> {
@@ -75,8 +95,19 @@ async fn live(blueprint: Blueprint, around: &Around) -> Result<Exit> {
     let (stopper, stop) = Stopper::new();
     let mut watchers = TaskSet::new();
     watchers.spawn("signals", signals.pass_on(stopper));
+    let sandbox = tokio::select! {
+        sandbox = opening::load(&blueprint, around) => sandbox,
+        () = stop.draining() => return Ok(Exit::Ok),
+    };
+    let sandbox = match sandbox {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            complain(&format!("error: {}\n", clean(&format!("{error:#}"))));
+            return Ok(Exit::Usage);
+        }
+    };
     let opened = tokio::select! {
-        opened = opening::open(blueprint, around) => opened?,
+        opened = opening::open(blueprint, sandbox, around) => opened?,
         () = stop.draining() => {
             info!("stopped before everything was open");
             return Ok(Exit::Ok);

@@ -3,8 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use levada_core::{
-    ByteSize, Name, Params, Problems, Table, Value, choice, params,
-    settings::{Setting, choice_problem},
+    ByteSize, Name, Params, Problems, Table, Value, choice, params, settings::Setting,
 };
 
 params! {
@@ -128,7 +127,7 @@ impl Setting for Door {
         }
         let read = text.parse().ok().map(Self::At);
         if read.is_none() {
-            let problem = choice_problem(value, key, &["off"]);
+            let problem = value.problem(key, "not an address");
             problems.push(problem.allowed(Self::allowed()));
         }
         read

@@ -117,8 +117,10 @@ impl Files {
                 marked.get_or_insert(n..n).end = n + 1;
             }
         }
-        let end = line.chars().count();
-        Some((shown, marked.unwrap_or(end..end)))
+        // A place between characters, or behind the last.
+        let before = line.get(..span.start.saturating_sub(start)).unwrap_or(line);
+        let at = before.chars().count();
+        Some((shown, marked.unwrap_or(at..at)))
     }
 }
 

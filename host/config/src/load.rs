@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use levada_core::{
     ChannelName, PartKind, Problem, Problems, Table, Value,
-    settings::{Setting, parse_params},
+    settings::{Setting, Span, parse_params},
 };
 
 use crate::{
@@ -89,12 +89,15 @@ fn read_agent(root: &Table, problems: &mut Problems) -> AgentConfig {
     read_links(root, &mut agent, &mut names, problems);
     read_sources(root, &mut agent, &mut names, problems);
     read_sinks(root, &mut agent, &mut names, problems);
-    names.unused(problems);
+    // Whoever is named by a part that is wrong would be called unused.
+    if !problems.has_errors() {
+        names.unused(problems);
+    }
     let nothing = |section| parts(root, section, &mut Problems::new()).is_empty();
     if nothing(Section::Sources) && nothing(Section::Sinks) {
         let message = "there is nothing to run: no source and no sink";
         let help = "a flow needs at least a [sources.NAME], a [channels.NAME] and a [sinks.NAME]";
-        problems.push(Problem::error(None, "", message).help(help));
+        problems.push(Problem::error(Some(Span::default()), "", message).help(help));
     }
     agent
 }
@@ -121,7 +124,11 @@ fn unknown_tables(root: &Table, problems: &mut Problems) {
 
 fn read_settings(root: &Table, problems: &mut Problems) -> Option<AgentSettings> {
     let Some((key, value)) = root.get("agent") else {
-        let problem = Problem::error(None, "agent", "the table [agent] is missing");
+        let problem = Problem::error(
+            Some(Span::default()),
+            "agent",
+            "the table [agent] is missing",
+        );
         problems.push(problem.help("add [agent] with name = \"NAME\" and data = \"/a/folder\""));
         return None;
     };

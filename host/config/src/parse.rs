@@ -32,8 +32,18 @@ pub(crate) fn parse(
 ) -> Option<Table> {
     let (root, errors) = DeTable::parse_recoverable(&source.text);
     if !errors.is_empty() {
+        // What stands below a table that is written twice is no further mistake.
+        let mut below_twice = 0..0;
         for error in errors {
             let range = error.span().unwrap_or(0..0);
+            if error.message() == "duplicate key" {
+                if below_twice.contains(&range.start) {
+                    continue;
+                }
+                if header_at(&source.text, range.start).is_some() {
+                    below_twice = range.end..next_header(&source.text, range.end);
+                }
+            }
             let span = span(file, &range);
             let problem = Problem::error(Some(span), "", syntax(error.message()));
             problems.push(match first_of(&source.text, root.get_ref(), &range) {
@@ -172,9 +182,7 @@ fn syntax(message: &str) -> String {
 
 /// Where a key that is written twice was written first.
 fn first_of(text: &str, root: &DeTable<'_>, second: &Range<usize>) -> Option<Range<usize>> {
-    let start = text.get(..second.start)?.rfind('\n').map_or(0, |at| at + 1);
-    let line = text.get(start..)?.lines().next()?.trim();
-    if line.starts_with('[') {
+    if let Some((start, line)) = header_at(text, second.start) {
         // The parser forgets the first of two equal headers.
         let mut at = 0;
         for earlier in text.get(..start)?.split_inclusive('\n') {
@@ -185,7 +193,28 @@ fn first_of(text: &str, root: &DeTable<'_>, second: &Range<usize>) -> Option<Ran
         }
         return None;
     }
-    last_before(root, text.get(second.clone())?, second.start)
+    let first = last_before(root, text.get(second.clone())?, second.start)?;
+    (next_header(text, first.end) > second.start).then_some(first)
+}
+
+/// The line that holds a byte, with its start, if it is the header of a table.
+fn header_at(text: &str, at: usize) -> Option<(usize, &str)> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(start..)?.lines().next()?.trim();
+    line.starts_with('[').then_some((start, line))
+}
+
+/// Where the next header of a table starts, or the end.
+fn next_header(text: &str, from: usize) -> usize {
+    let mut at = from;
+    for line in text.get(from..).unwrap_or_default().split_inclusive('\n') {
+        // The first piece is the rest of a line.
+        if at > from && line.trim_start().starts_with('[') {
+            return at;
+        }
+        at += line.len();
+    }
+    text.len()
 }
 
 /// The last key of that name before a place, which is the one in the same table.

@@ -209,6 +209,13 @@ pub(crate) fn parts<'a>(
         problems.push(problem.found(value.describe()).help(help));
         return Vec::new();
     };
+    let is_part = |(_, value): &(Key, Value)| value.table().is_some();
+    if !table.entries.is_empty() && !table.entries.iter().any(is_part) {
+        let message = "keys without the name of a part";
+        let problem = Problem::error(Some(key.span), word, message);
+        problems.push(problem.help(format!("write [{word}.NAME] above the keys of each")));
+        return Vec::new();
+    }
     let mut found = Vec::new();
     for (key, value) in &table.entries {
         let path = table.path_of(&key.name);

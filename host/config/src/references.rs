@@ -53,8 +53,11 @@ impl Names {
         let mut found = Vec::new();
         let path = table.path_of("interceptors");
         for (text, value) in texts(table.get("interceptors").map(|(_, value)| value)) {
-            let link = Name::new(text).and_then(|name| self.chain.get_mut(&name));
-            if let Some((part, used)) = link {
+            let Some(name) = Name::new(text) else {
+                // Who reads the list as names says so.
+                continue;
+            };
+            if let Some((part, used)) = self.chain.get_mut(&name) {
                 used.read = true;
                 found.push(part.clone());
                 continue;
@@ -174,8 +177,11 @@ impl Names {
         problems: &mut Problems,
         note: impl Fn(&mut Use),
     ) {
-        let channel = Name::new(text).and_then(|name| self.channels.get_mut(&name));
-        if let Some(used) = channel {
+        let Some(name) = Name::new(text) else {
+            // Who reads the key as a name says so.
+            return;
+        };
+        if let Some(used) = self.channels.get_mut(&name) {
             note(used);
             return;
         }

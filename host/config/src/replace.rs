@@ -16,8 +16,11 @@ const LARGEST_VALUE: u64 = 64 << 10;
 /// Where replaced values come from.
 #[derive(Clone)]
 pub struct Surroundings {
-    variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    variable: Arc<Variable>,
 }
+
+/// The value of an environment variable.
+type Variable = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Surroundings {
     /// The process's environment.

@@ -121,8 +121,19 @@ fn every_wrong_reference_is_found_at_once() {
         [
             "sources.plant.channels: there is no channel `mian`",
             "sources.plant.interceptors: there is no interceptor or handler `redcat`",
-            "channels.main: no source writes this channel, no sink reads it",
             "sinks.up.channel: there is no channel `man`",
+        ]
+    );
+}
+
+#[test]
+fn what_nobody_names_is_a_warning() {
+    let text = format!("{WHOLE}\n[channels.spare]\ntype = \"memory\"\n[handlers.idle]\n");
+    assert_eq!(
+        messages(&text),
+        [
+            "channels.spare: no source writes this channel, no sink reads it",
+            "handlers.idle: no source names it under `interceptors`",
         ]
     );
 }
@@ -195,7 +206,7 @@ fn secrets_are_in_no_report() {
         "{report}"
     );
     assert!(!report.contains("canary"), "{report}");
-    let shown = format!("{:?}", sorted);
+    let shown = format!("{sorted:?}");
     assert!(!shown.contains("canary"), "{shown}");
 }
 
