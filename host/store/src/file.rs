@@ -20,7 +20,7 @@ use std::{
     os::unix::fs::FileExt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
 };
@@ -52,6 +52,9 @@ struct Shared {
     used: AtomicU64,
     /// Everything before it is allocated, as far as this process knows. Changes under `space`.
     allocated: AtomicU64,
+    /// A sync has failed. The kernel tells it once, to whoever syncs next, and may then forget the
+    /// writes that are lost: so no later sync of this file is believed.
+    failed: AtomicBool,
     space: Mutex<Space>,
     wake: Condvar,
 }
@@ -78,6 +81,7 @@ impl FileBackend {
             logical: AtomicU64::new(whole),
             used: AtomicU64::new(0),
             allocated: AtomicU64::new(whole),
+            failed: AtomicBool::new(false),
             space: Mutex::new(Space {
                 physical: whole,
                 exhausted: false,
@@ -133,7 +137,7 @@ impl StorageBackend for FileBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.shared.file.sync_data()
+        self.shared.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -194,6 +198,17 @@ impl Shared {
         Ok(())
     }
 
+    fn sync(&self) -> io::Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(io::Error::other("an earlier sync of the file has failed"));
+        }
+        let done = self.file.sync_data();
+        if done.is_err() {
+            self.failed.store(true, Ordering::SeqCst);
+        }
+        done
+    }
+
     /// Where the zeros should reach.
     fn target(&self) -> u64 {
         let used = self.used.load(Ordering::SeqCst);
@@ -222,9 +237,8 @@ impl Shared {
                 space.exhausted = true;
             }
             drop(space);
-            // Synced outside of the lock: nobody waits for it. An error shows again, and counts,
-            // in the sync of the next commit.
-            if let Err(error) = self.file.sync_data() {
+            // Synced outside of the lock: nobody waits for it.
+            if let Err(error) = self.sync() {
                 warn!(%error, "cannot sync the space ahead in the store's file");
             }
             space = self.lock();

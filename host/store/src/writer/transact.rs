@@ -93,10 +93,10 @@ impl Writer {
                 self.write_head(&mut small, channel)?;
             }
             write_marks(&mut small, work)?;
+            self.letters(&txn, work, &mut done)?;
+            self.set_aside(&txn, std::mem::take(&mut work.inbox.aside))?;
+            write_counters(&mut small, work)?;
         }
-        self.letters(&txn, work, &mut done)?;
-        self.set_aside(&txn, std::mem::take(&mut work.inbox.aside))?;
-        write_counters(&mut txn.open_table(SMALL)?, work)?;
         fail_point!("store-before-commit");
         txn.commit()?;
         fail_point!("store-after-commit");

@@ -1,7 +1,9 @@
 //! The store at its boundaries: one contract for every kind of channel, and the disk.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
 mod contract;
 mod disk;
+mod faults;
 mod grouping;
 mod helpers;
 mod model;
