@@ -2,6 +2,7 @@
 
 mod bench;
 mod faults;
+mod guests;
 mod imports;
 mod load;
 mod verdicts;
