@@ -1,6 +1,8 @@
 //! The cases that describe the packed form, from both ends: what the host gives is read as it was
 //! meant, and what the SDK says for the examples of `wit/packed.md` is what is written there.
 
+#![expect(clippy::unwrap_used, reason = "a test fails so")]
+
 use std::{fs, path::Path};
 
 use levada_sdk::{NewEvent, Patch, Verdict, testing::Input};

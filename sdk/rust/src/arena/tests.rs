@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Miri is slow, and sees itself what lies outside of a value: there a few bytes are looked at.
+const STEP: usize = if cfg!(miri) { 509 } else { 1 };
+
 /// A value that a test holds, filled with a byte of its own.
 struct Held {
     at: *mut u8,
@@ -24,7 +27,7 @@ impl Held {
     fn check(&self) {
         // SAFETY: written in full when it was made.
         let bytes = unsafe { std::slice::from_raw_parts(self.at, self.layout.size()) };
-        assert!(bytes.iter().all(|byte| *byte == self.fill));
+        assert!(bytes.iter().step_by(STEP).all(|byte| *byte == self.fill));
     }
 
     fn resize(&mut self, arena: &Arena, size: usize) {
@@ -35,7 +38,7 @@ impl Held {
         self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
         // SAFETY: `kept` bytes were carried over.
         let bytes = unsafe { std::slice::from_raw_parts(self.at, kept) };
-        assert!(bytes.iter().all(|byte| *byte == self.fill));
+        assert!(bytes.iter().step_by(STEP).all(|byte| *byte == self.fill));
         // SAFETY: `at` has `size` bytes.
         unsafe { self.at.write_bytes(self.fill, size) };
     }
