@@ -11,6 +11,8 @@ use redb::TableDefinition;
 pub(crate) const ROWS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("rows");
 /// Counters, lane heads, borders, the index of rows, marks, bitmaps; sealed.
 pub(crate) const SMALL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("small");
+/// `(channel, lane, group)` -> borders that are full groups; apart, so that `small` stays small.
+pub(crate) const BORDERS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("borders");
 /// Number -> dead letter; sealed.
 pub(crate) const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead-letters");
 /// Number -> what was set aside; sealed.
@@ -24,7 +26,6 @@ pub(crate) const INDEX: u8 = b'i';
 pub(crate) const BORDER: u8 = b'j';
 pub(crate) const MARK: u8 = b'm';
 pub(crate) const SETTLED: u8 = b's';
-pub(crate) const OLD_BORDER: u8 = b'z';
 
 /// One lane of one channel, by the channel's number in this store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,10 +86,10 @@ pub(crate) fn parse_of_lane(key: &[u8]) -> Option<LaneId> {
 }
 
 /// The key of a full group of borders.
-pub(crate) fn old_border(lane: LaneId, slot: u32) -> [u8; 13] {
-    let mut key = [OLD_BORDER; 13];
-    key[1..9].copy_from_slice(&lane.bytes());
-    key[9..].copy_from_slice(&slot.to_be_bytes());
+pub(crate) fn old_borders(lane: LaneId, slot: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&lane.bytes());
+    key[8..].copy_from_slice(&slot.to_be_bytes());
     key
 }
 

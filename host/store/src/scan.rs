@@ -102,6 +102,7 @@ pub(crate) fn write_meta(db: &Database, meta: &Meta) -> Result<(), redb::Error> 
     {
         txn.open_table(keys::ROWS)?;
         txn.open_table(SMALL)?;
+        txn.open_table(keys::BORDERS)?;
         txn.open_table(DEAD)?;
         txn.open_table(QUARANTINE)?;
         let mut table = txn.open_table(META)?;
@@ -185,8 +186,6 @@ impl Found {
             Some(keys::BORDER) => keys::parse_of_lane(key).map(|lane| {
                 self.heads.entry(lane.channel).or_default().borders = read_borders(key, value);
             }),
-            // Full groups of borders are read when a hop asks for them.
-            Some(keys::OLD_BORDER) => Some(()),
             _ => None,
         };
         if read.is_none() {

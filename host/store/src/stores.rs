@@ -14,7 +14,7 @@ use levada_core::{
 use tracing::{error, info, warn};
 
 use crate::{
-    keys::{self, LaneId, SMALL},
+    keys::{self, BORDERS, LaneId, SMALL},
     lease, open as opening,
     params::{OpenError, StoreParams},
     put, settle,
@@ -176,15 +176,18 @@ impl Stores {
 
 fn borders(db: &redb::Database, lane: LaneId) -> Result<Vec<Border>, redb::Error> {
     use redb::ReadableDatabase;
-    let small = db.begin_read()?.open_table(SMALL)?;
+    let txn = db.begin_read()?;
     let mut borders = Vec::new();
-    let (from, to) = (keys::old_border(lane, 0), keys::old_border(lane, u32::MAX));
-    for group in small.range::<&[u8]>(&from[..]..=&to[..])? {
+    let (from, to) = (
+        keys::old_borders(lane, 0),
+        keys::old_borders(lane, u32::MAX),
+    );
+    for group in txn.open_table(BORDERS)?.range(from..=to)? {
         let (key, value) = group?;
-        borders.extend(read_borders(key.value(), value.value()));
+        borders.extend(read_borders(&key.value(), value.value()));
     }
     let key = keys::of_lane(keys::BORDER, lane);
-    if let Some(value) = small.get(&key[..])? {
+    if let Some(value) = txn.open_table(SMALL)?.get(&key[..])? {
         borders.extend(read_borders(&key, value.value()));
     }
     borders.sort_unstable_by_key(|border| border.position);

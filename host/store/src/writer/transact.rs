@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     codec::{Reader, put_bytes, seal, unseal},
-    keys::{self, DEAD, LaneId, QUARANTINE, ROWS, SMALL},
+    keys::{self, BORDERS, DEAD, LaneId, QUARANTINE, ROWS, SMALL},
     queue::{After, Entry},
     room::Need,
     shared::{Aside, StagedPut},
@@ -90,7 +90,7 @@ impl Writer {
                 self.touch(&mut rows, &mut small, channel, first, &after)?;
             }
             for channel in lanes {
-                self.write_head(&mut small, channel)?;
+                self.write_head(&txn, &mut small, channel)?;
             }
             write_marks(&mut small, work)?;
             self.letters(&txn, work, &mut done)?;
@@ -173,44 +173,33 @@ impl Writer {
                 }
                 if let Some(index) = index {
                     let position = first + u64::from(index.positions) - 1;
-                    self.add_border(
-                        small,
-                        channel,
-                        Border {
-                            position,
-                            chain: index.chain,
-                        },
-                    )?;
+                    let border = Border {
+                        position,
+                        chain: index.chain,
+                    };
+                    self.heads.entry(channel).or_default().borders.push(border);
                 }
             }
         }
         Ok(())
     }
 
-    /// Keeps where a row ended; a full group moves out of the way of the next ones.
-    fn add_border(
+    /// Writes where a lane goes on, and its borders; full groups go out of the way.
+    fn write_head(
         &mut self,
+        txn: &WriteTransaction,
         small: &mut Small<'_>,
         channel: usize,
-        border: Border,
     ) -> Result<(), redb::Error> {
         let lane = self.lane(channel);
         let head = self.heads.entry(channel).or_default();
-        head.borders.push(border);
-        if head.borders.len() == GROUP {
-            let key = keys::old_border(lane, head.groups % GROUPS);
-            small.insert(&key[..], &write_borders(&key, &head.borders)[..])?;
-            head.borders.clear();
+        while head.borders.len() >= GROUP {
+            let key = keys::old_borders(lane, head.groups % GROUPS);
+            let group: Vec<Border> = head.borders.drain(..GROUP).collect();
+            txn.open_table(BORDERS)?
+                .insert(key, &write_borders(&key, &group)[..])?;
             head.groups = head.groups.wrapping_add(1);
         }
-        Ok(())
-    }
-
-    fn write_head(&self, small: &mut Small<'_>, channel: usize) -> Result<(), redb::Error> {
-        let lane = self.lane(channel);
-        let Some(head) = self.heads.get(&channel) else {
-            return Ok(());
-        };
         let key = keys::of_lane(keys::HEAD, lane);
         small.insert(&key[..], &head.encode(&key)[..])?;
         let key = keys::of_lane(keys::BORDER, lane);

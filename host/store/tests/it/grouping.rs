@@ -128,3 +128,66 @@ async fn a_quick_repair_commit_comes_after_five_idle_seconds_and_much_data() {
     assert!(line.is_some_and(|line| line.ends_with(" 1")), "{text}");
     writer.close();
 }
+
+/// Device bytes per payload byte, and syncs per commit, of puts whose events are taken at once.
+async fn cost_of(events: usize, rounds: u64) -> (f64, f64) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut writer) = testing::open_stepped(params(dir.path())).unwrap();
+    let mut builder = levada_core::BatchBuilder::default();
+    for n in 0..events {
+        let headers = [
+            ("device", "sensor-0001-north"),
+            ("site", "plant-7-hall-3-line-9"),
+            ("number", &format!("{n:08}")),
+        ];
+        builder.push(headers, &[b'x'; 200]);
+    }
+    let batch = builder.finish();
+    let mut before = store.store().unwrap();
+    for round in 0..rounds {
+        // The first rounds let the file find its size.
+        if round == rounds / 2 {
+            before = store.store().unwrap();
+        }
+        let mut put = store.commit(put_of(vec![("c", batch.clone())]));
+        assert!(is_pending(&mut put).await);
+        assert!(writer.step(Instant::now()));
+        put.await.unwrap();
+        let taken = lease(&store, "c", events).await;
+        let lazy = Settlement {
+            durable: false,
+            ..settlement(Outcomes::Done)
+        };
+        store.settle(taken, lazy).await.unwrap();
+    }
+    let after = store.store().unwrap();
+    let commits = (after.commits - before.commits) as f64;
+    assert_eq!(
+        batch.bytes() / events,
+        272,
+        "the event of the performance targets"
+    );
+    let payload = batch.bytes() as f64 * commits;
+    writer.close();
+    let written = (after.written_bytes - before.written_bytes) as f64;
+    (
+        written / payload,
+        (after.flushes - before.flushes) as f64 / commits,
+    )
+}
+
+#[tokio::test]
+async fn a_commit_costs_one_sync_and_few_bytes_beside_the_events() {
+    let (large, syncs) = cost_of(1000, 200).await;
+    assert!(
+        large <= 1.25,
+        "{large} device bytes per payload byte at batch 1000"
+    );
+    assert!(syncs <= 1.02, "{syncs} syncs a commit at batch 1000");
+    let (small, syncs) = cost_of(100, 400).await;
+    assert!(
+        small <= 2.2,
+        "{small} device bytes per payload byte at batch 100"
+    );
+    assert!(syncs <= 1.02, "{syncs} syncs a commit at batch 100");
+}
