@@ -53,6 +53,14 @@ const INTERCEPTORS_LATER: &[&str] = &[
     "uuid",
 ];
 
+/// Sources that were left out of this build by its features.
+const SOURCES_LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "http"))]
+    "http",
+    #[cfg(not(feature = "mqtt"))]
+    "mqtt",
+];
+
 /// Every type of part in this binary.
 #[derive(Debug)]
 pub(crate) struct Kinds {
@@ -91,6 +99,17 @@ impl Kinds {
     /// The type a source's table asks for.
     pub(crate) fn source(&self, table: &Table, problems: &mut Problems) -> Option<&SourceKind> {
         let known = self.sources.iter().map(|kind| (kind.name, kind));
+        if let Some((_, value)) = table.get("type")
+            && let Some(word) = value.text().filter(|word| SOURCES_LEFT_OUT.contains(word))
+        {
+            let message = format!("the type `{word}` was left out of this build");
+            problems.push(Problem::error(
+                Some(value.span),
+                table.path_of("type"),
+                message,
+            ));
+            return None;
+        }
         find(known, SOURCES_LATER, table, problems)
     }
 

@@ -5,8 +5,15 @@
 //! as `Params`; adding one touches its own file and [`kinds`].
 
 mod avro;
+#[cfg(any(feature = "http", feature = "mqtt"))]
+#[cfg_attr(
+    not(feature = "mqtt"),
+    expect(dead_code, reason = "batches by time are made by mqtt only")
+)]
 mod batching;
+#[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "mqtt")]
 mod mqtt;
 mod seq;
 
@@ -30,11 +37,11 @@ pub struct Deps {
 /// Every type of source in this crate.
 #[must_use]
 pub fn kinds(deps: &Deps) -> Vec<SourceKind> {
-    let mut kinds = vec![
-        SourceKind::of(http::Factory::new(deps)),
-        SourceKind::of(mqtt::Factory::new(deps)),
-        SourceKind::of(seq::Factory::new(deps)),
-    ];
+    let mut kinds = vec![SourceKind::of(seq::Factory::new(deps))];
+    #[cfg(feature = "http")]
+    kinds.push(SourceKind::of(http::Factory::new(deps)));
+    #[cfg(feature = "mqtt")]
+    kinds.push(SourceKind::of(mqtt::Factory::new(deps)));
     kinds.extend(avro::kinds(deps));
     kinds
 }
