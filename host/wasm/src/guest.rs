@@ -15,6 +15,7 @@ use crate::{
     inspect::hex,
     limits::{Limit, LimitReached, Limiter},
     meters::{GuestNumbers, Meters},
+    ticker::TICK,
 };
 
 /// What all instances of one handler share.
@@ -111,8 +112,9 @@ pub(crate) struct CallState {
     log_dropped: u64,
 }
 
-/// CPU time of a call. Up to the first tick it is taken for the wall time, which is never less;
-/// from then on the thread's own clock counts, so that waiting for the processor is free.
+/// CPU time of a call. Up to the first tick it is taken for the wall time, up to two ticks, since
+/// asking the thread's own clock at every call costs more than a short call; from then on that
+/// clock counts, so that waiting for the processor is free.
 #[derive(Debug, Clone, Copy)]
 enum Cpu {
     Unseen,
@@ -272,7 +274,8 @@ impl Guest {
 impl CallState {
     fn cpu_used(&self) -> Duration {
         match self.cpu {
-            Cpu::Unseen => self.started.elapsed(),
+            // A thread that had to wait for the processor is not charged for it.
+            Cpu::Unseen => self.started.elapsed().min(2 * TICK),
             Cpu::Seen { used, at } => used + thread_cpu().saturating_sub(at),
         }
     }
