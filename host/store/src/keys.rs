@@ -57,6 +57,15 @@ pub(crate) fn row(lane: LaneId, first: u64) -> [u8; 16] {
     key
 }
 
+/// Reads what [`row`] wrote.
+pub(crate) fn parse_row(key: &[u8; 16]) -> (LaneId, u64) {
+    let mut lane = [0; 8];
+    let mut first = [0; 8];
+    lane.copy_from_slice(&key[..8]);
+    first.copy_from_slice(&key[8..]);
+    (LaneId::read(lane), u64::from_be_bytes(first))
+}
+
 /// The key of something there is one of per row: `INDEX` or `SETTLED`.
 pub(crate) fn of_row(what: u8, lane: LaneId, first: u64) -> [u8; 17] {
     let mut key = [what; 17];

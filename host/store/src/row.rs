@@ -301,6 +301,9 @@ pub(crate) struct StoredRow {
     /// The CRC32C each event must have.
     crcs: Vec<u32>,
     runs: Vec<Run>,
+    pub(crate) received_ms: u64,
+    nonce: u64,
+    chain: u64,
 }
 
 impl StoredRow {
@@ -316,7 +319,7 @@ impl StoredRow {
         if version != VERSION || is != u32::from_le_bytes(*crc) {
             return None;
         }
-        fixed.take(24)?;
+        let (nonce, chain, received_ms) = (fixed.u64()?, fixed.u64()?, fixed.u64()?);
         let (run_count, origin_count) = (fixed.u32()?, fixed.u32()?);
         let mut rest = Reader(checked.get(FIXED..)?);
         let runs = (0..run_count)
@@ -332,10 +335,14 @@ impl StoredRow {
         });
         let (ends, crcs): (Vec<_>, Vec<_>) = pairs.collect::<Option<Vec<_>>>()?.into_iter().unzip();
         let batch = Batch::from_stored(value.slice(header_len..), ends).ok()?;
+        let batch = batch.with_origins(Origins::from_runs(origins));
         Some(Self {
-            batch: batch.with_origins(Origins::from_runs(origins)),
+            batch,
             crcs,
             runs,
+            received_ms,
+            nonce,
+            chain,
         })
     }
 
@@ -343,6 +350,14 @@ impl StoredRow {
     pub(crate) fn is_sound(&self, n: usize) -> bool {
         let event = self.batch.get(n);
         event.is_some_and(|event| self.crcs.get(n) == Some(&crc32c::crc32c(event.as_bytes())))
+    }
+
+    /// The chain after the last event of a row that begins at this position.
+    pub(crate) fn chain_after(&self, first: u64) -> u64 {
+        let events = self.offsets().into_iter().zip(&self.crcs);
+        events.fold(self.chain, |chain, (offset, crc)| {
+            link(chain, first + u64::from(offset), *crc, self.nonce)
+        })
     }
 
     /// The position of each event, counted from the row's first.

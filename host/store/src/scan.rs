@@ -11,6 +11,7 @@ use crate::{
     codec::{Reader, seal, unseal},
     keys::{self, DEAD, LaneId, META, QUARANTINE, SMALL},
     queue::{Bits, Entry, Queue},
+    row::StoredRow,
     shared::CountKey,
     writer::{Head, IndexEntry, Resume, read_borders},
 };
@@ -140,15 +141,19 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
     let mut found = Found::default();
     let txn = db.begin_read()?;
     let small = txn.open_table(SMALL)?;
-    let mut index: Vec<(LaneId, u64, IndexEntry)> = Vec::new();
+    let mut index: Index = BTreeMap::new();
+    let mut index_damaged = false;
     let mut settled: HashMap<(LaneId, u64), Vec<u8>> = HashMap::new();
     for entry in small.iter()? {
         let (key, value) = entry?;
         let (key, value) = (key.value(), value.value());
         match key.first().copied() {
             Some(keys::INDEX) => match read_index(key, value) {
-                Some(row) => index.push(row),
-                None => damaged(key),
+                Some((row, entry)) => drop(index.insert(row, entry)),
+                None => {
+                    index_damaged = true;
+                    damaged(key);
+                }
             },
             Some(keys::SETTLED) => match (keys::parse_of_row(key), unseal(key, value)) {
                 (Some(row), Some(value)) => drop(settled.insert(row, value.to_vec())),
@@ -157,7 +162,11 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
             _ => found.small(key, value),
         }
     }
-    for (lane, first, row) in index {
+    let rows = txn.open_table(keys::ROWS)?;
+    if index_damaged || rows.len()? != index.len() as u64 {
+        rebuild(&rows, &mut index)?;
+    }
+    for ((lane, first), row) in index {
         let settled = settled.remove(&(lane, first));
         let entry = restore(first, row, settled.as_deref());
         if entry.left() > 0 {
@@ -219,9 +228,62 @@ fn damaged(key: &[u8]) {
     warn!(%key, "an entry of the store is damaged and counts as none");
 }
 
-fn read_index(key: &[u8], value: &[u8]) -> Option<(LaneId, u64, IndexEntry)> {
-    let (lane, first) = keys::parse_of_row(key)?;
-    Some((lane, first, IndexEntry::decode(key, value)?))
+/// What the index says of every row.
+type Index = BTreeMap<(LaneId, u64), IndexEntry>;
+
+fn read_index(key: &[u8], value: &[u8]) -> Option<((LaneId, u64), IndexEntry)> {
+    Some((keys::parse_of_row(key)?, IndexEntry::decode(key, value)?))
+}
+
+/// Finds what is missing in a damaged index by reading all rows.
+///
+/// A row whose header is damaged, too, is taken to hold an event at every position up to the next
+/// row: it goes to the quarantine when it is leased.
+fn rebuild(
+    rows: &impl ReadableTable<[u8; 16], &'static [u8]>,
+    index: &mut Index,
+) -> Result<(), redb::Error> {
+    warn!("the index of the store's rows is damaged: reading all rows");
+    // From the end, so that it is known where the next row begins.
+    let mut next: Option<(LaneId, u64)> = None;
+    for entry in rows.iter()?.rev() {
+        let (key, value) = entry?;
+        let (lane, first) = keys::parse_row(&key.value());
+        if !index.contains_key(&(lane, first)) {
+            let follows = next
+                .filter(|(other, _)| *other == lane)
+                .map(|(_, first)| first);
+            let entry = describe(&key.value(), first, value.value(), follows);
+            index.insert((lane, first), entry);
+        }
+        next = Some((lane, first));
+    }
+    Ok(())
+}
+
+fn describe(key: &[u8; 16], first: u64, value: &[u8], next: Option<u64>) -> IndexEntry {
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let size = |n: usize| small(n as u64);
+    match StoredRow::read(key, &Bytes::copy_from_slice(value)) {
+        Some(row) => IndexEntry {
+            count: size(row.batch.len()),
+            bytes: size(row.batch.bytes()),
+            positions: row.offsets().last().map_or(0, |last| last + 1),
+            received_ms: row.received_ms,
+            chain: row.chain_after(first),
+        },
+        None => {
+            let events = small(next.map_or(1, |next| next - first));
+            let bytes = size(value.len());
+            IndexEntry {
+                count: events,
+                bytes,
+                positions: events,
+                received_ms: 0,
+                chain: 0,
+            }
+        }
+    }
 }
 
 fn restore(first: u64, row: IndexEntry, settled: Option<&[u8]>) -> Entry {

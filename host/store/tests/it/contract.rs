@@ -10,7 +10,7 @@ use levada_core::{
 use levada_store::{ChannelKind, ChannelSpec, OnFull};
 use tokio::time::Instant;
 
-use crate::helpers::{
+use crate::place::{
     Place, at_most, channel, check_audit, drain, info, is_pending, lease, numbered, numbers, open,
     part, put, put_of, queued, settle, settlement, spec,
 };

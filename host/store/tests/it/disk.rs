@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use levada_core::{Counter, MarkWrite, Outcomes, Store, inspect::Inspect};
 use levada_store::{ChannelKind, Offline, OpenError, StoreParams};
 
-use crate::helpers::{
+use crate::place::{
     channel, check_audit, crashed_copy, drain, lease, numbered, numbers, open, open_in, part, put,
     put_of, queued, settle, settlement, spec,
 };
@@ -281,6 +281,51 @@ async fn large_events_are_rows_of_their_own() {
     assert_eq!(taken.batch, batch);
     settle(&again, taken, Outcomes::Done).await;
     check_audit(&again);
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_read_from_the_rows_again() {
+    let place = open(one());
+    for n in 0..3 {
+        put(&place.store, "c", numbered(n * 10..n * 10 + 10)).await;
+    }
+    let borders_before = {
+        let copy = crashed_copy(place.dir.path());
+        let other = open_in(copy.path(), one());
+        drain(&other, "c").await;
+        other.borders(&channel("c")).unwrap()
+    };
+    place.store.close();
+    // The key of the second row's entry: `i`, channel 1, lane 0, position 11.
+    let key = [
+        b"i".as_slice(),
+        &1_u32.to_be_bytes(),
+        &0_u32.to_be_bytes(),
+        &11_u64.to_be_bytes(),
+    ];
+    flip_all(&place.dir.path().join("store.redb"), &key.concat());
+    let again = open_in(place.dir.path(), one());
+    assert_eq!(queued(&again, "c"), 30);
+    check_audit(&again);
+    assert_eq!(drain(&again, "c").await, (0..30).collect::<Vec<_>>());
+    let mut expected = borders_before;
+    // The damaged entry is not found again to leave a border.
+    expected.retain(|border| border.position != 20);
+    assert_eq!(again.borders(&channel("c")).unwrap(), expected);
+    check_audit(&again);
+}
+
+/// Flips one bit wherever these bytes lie in a file.
+fn flip_all(path: &Path, bytes: &[u8]) {
+    let mut file = fs::read(path).unwrap();
+    let found: Vec<_> = (0..file.len() - bytes.len())
+        .filter(|at| file[*at..].starts_with(bytes))
+        .collect();
+    assert!(!found.is_empty());
+    for at in found {
+        file[at + bytes.len() - 1] ^= 1;
+    }
+    fs::write(path, file).unwrap();
 }
 
 fn quarantined(store: &levada_store::Stores) -> u64 {

@@ -17,7 +17,7 @@ use levada_store::{
 use redb::backends::InMemoryBackend;
 use tokio::time::Instant;
 
-use crate::helpers::{
+use crate::place::{
     at_most, channel, check_audit, drain, lease, numbered, part, put, put_of, settlement, spec,
 };
 

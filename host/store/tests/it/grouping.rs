@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use levada_core::{Outcomes, PutError, Settlement, Store, inspect::Inspect};
 use levada_store::{ChannelKind, ChannelSpec, StoreParams, testing};
 
-use crate::helpers::{is_pending, lease, numbered, put_of, settlement, spec};
+use crate::place::{is_pending, lease, numbered, put_of, settlement, spec};
 
 fn params(dir: &std::path::Path) -> StoreParams {
     StoreParams::new(dir, vec![spec("c", ChannelKind::Durable)])
@@ -52,10 +52,7 @@ async fn a_delete_waits_for_a_put_and_then_goes_alone() {
     assert_eq!(store.channels()[0].events, 0);
     assert!(!writer.step(now));
     assert!(writer.step(now + Duration::from_millis(11)));
-    assert_eq!(
-        store.borders(&crate::helpers::channel("c")).unwrap().len(),
-        1
-    );
+    assert_eq!(store.borders(&crate::place::channel("c")).unwrap().len(), 1);
     writer.close();
 }
 

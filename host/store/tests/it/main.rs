@@ -5,5 +5,5 @@ mod contract;
 mod disk;
 mod faults;
 mod grouping;
-mod helpers;
 mod model;
+mod place;

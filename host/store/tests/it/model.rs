@@ -7,7 +7,7 @@ use levada_store::{ChannelKind, ChannelSpec, Stores};
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 use tempfile::TempDir;
 
-use crate::helpers::{
+use crate::place::{
     check_audit, crashed_copy, lease, numbered, numbers, open_in, put, queued, settle, spec,
 };
 
