@@ -249,13 +249,12 @@ fn rebuild(
     for entry in rows.iter()?.rev() {
         let (key, value) = entry?;
         let (lane, first) = keys::parse_row(&key.value());
-        if !index.contains_key(&(lane, first)) {
+        index.entry((lane, first)).or_insert_with(|| {
             let follows = next
                 .filter(|(other, _)| *other == lane)
                 .map(|(_, first)| first);
-            let entry = describe(&key.value(), first, value.value(), follows);
-            index.insert((lane, first), entry);
-        }
+            describe(&key.value(), first, value.value(), follows)
+        });
         next = Some((lane, first));
     }
     Ok(())
