@@ -9,7 +9,7 @@ use levada_tests::{
     agent::Agent,
     ledger::Ledger,
     load::{Amount, Load},
-    outputs::{self, Watch},
+    outputs,
     path::EndToEnd,
     wait,
 };
@@ -147,25 +147,12 @@ async fn check_books(path: &EndToEnd) -> Result<()> {
 /// Stops the load, waits until everything is in files, and stops both agents.
 async fn finish(path: &mut EndToEnd, load: &mut Load) -> Result<()> {
     load.finish().await?;
-    let mut watch = Watch::new(&path.output);
-    let (edge, aggregator) = (&path.edge, &path.aggregator);
     let done = load.acknowledged();
+    let shown: &EndToEnd = path;
     wait::until(
         "everything is in the files",
-        Duration::from_secs(60),
-        || {
-            let lines = watch.lines();
-            async move {
-                if lines? < done {
-                    return Ok(None);
-                }
-                let queued = [
-                    edge.metric("levada_channel_events", "").await?,
-                    aggregator.metric("levada_channel_events", "").await?,
-                ];
-                Ok((queued == [0.0, 0.0]).then_some(()))
-            }
-        },
+        Duration::from_secs(120),
+        || async move { Ok(shown.has_delivered(done).await?.then_some(())) },
     )
     .await?;
     for agent in [&mut path.edge, &mut path.aggregator] {

@@ -44,7 +44,9 @@ pub async fn publish(telemetry: &Telemetry, acknowledged: &Arc<AtomicU64>) -> Re
     let mut options = MqttOptions::new(id, address);
     options.set_keep_alive(30);
     options.set_max_packet_size(16 << 20, 16 << 20);
-    let (client, events) = AsyncClient::builder(options).capacity(WINDOW).build();
+    options.set_max_request_batch(WINDOW);
+    let (client, mut events) = AsyncClient::builder(options).capacity(WINDOW).build();
+    events.network_options.set_tcp_nodelay(true);
     let mut tasks = TaskSet::new();
     tasks.spawn("mqtt publisher", poll(events));
     let mut waiting = VecDeque::new();

@@ -54,8 +54,10 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// The folder cannot be read.
 pub fn open_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let is_open = |path: &PathBuf| path.extension().is_some_and(|end| end == OPEN);
-    Ok(files(folder)?.into_iter().filter(is_open).collect())
+    Ok(files(folder)?
+        .into_iter()
+        .filter(|path| is_open(path))
+        .collect())
 }
 
 /// Reads every line of the complete files into the ledger, and gives the number of complete files.
@@ -65,18 +67,39 @@ pub fn open_files(folder: &Path) -> Result<Vec<PathBuf>> {
 pub fn read_into(folder: &Path, ledger: &mut Ledger) -> Result<usize> {
     let mut complete = 0;
     for path in files(folder)? {
-        if path.extension().is_some_and(|end| end == OPEN) {
-            continue;
-        }
-        complete += 1;
-        for line in read_lines(&path)? {
-            match serde_json::from_str::<Line>(&line) {
-                Ok(line) => ledger.saw(&line.body),
-                Err(_) => ledger.saw(&line),
-            }
+        if !is_open(&path) {
+            complete += 1;
+            read_file(&path, ledger)?;
         }
     }
     Ok(complete)
+}
+
+/// How many different events lie in the files now, those being written included.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn distinct(folder: &Path) -> Result<u64> {
+    let mut ledger = Ledger::default();
+    for path in files(folder)? {
+        // A file may get its final name between listing and reading; it is read next time.
+        read_file(&path, &mut ledger).ok();
+    }
+    Ok(ledger.distinct())
+}
+
+fn is_open(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == OPEN)
+}
+
+fn read_file(path: &Path, ledger: &mut Ledger) -> Result<()> {
+    for line in read_lines(path)? {
+        match serde_json::from_str::<Line>(&line) {
+            Ok(line) => ledger.saw(&line.body),
+            Err(_) => ledger.saw(&line),
+        }
+    }
+    Ok(())
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>> {
@@ -122,8 +145,11 @@ impl Watch {
             let Ok(file) = File::open(&path) else {
                 continue;
             };
-            let open = path.extension().is_some_and(|end| end == OPEN);
-            let name = if open { path.with_extension("") } else { path };
+            let name = if is_open(&path) {
+                path.with_extension("")
+            } else {
+                path
+            };
             let before = self.files.get(&name).copied().unwrap_or_default();
             self.files.insert(name, recount(file, before)?);
         }

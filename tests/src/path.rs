@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{agent::Agent, broker::Broker, event, place, wiretap::Wiretap};
+use crate::{agent::Agent, broker::Broker, event, outputs, place, wiretap::Wiretap};
 
 /// The name of the edge's MQTT source, which its events carry too.
 pub const PLANT: &str = "plant";
@@ -65,6 +65,20 @@ impl EndToEnd {
         self.aggregator.ready().await?;
         self.edge.ready().await?;
         subscribed(&self.edge).await
+    }
+
+    /// Whether `count` different events lie in the files and neither agent holds any: what was sent
+    /// twice may still be on its way when the last event has arrived once.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub async fn has_delivered(&self, count: u64) -> Result<bool> {
+        for agent in [&self.edge, &self.aggregator] {
+            if agent.metric("levada_channel_events", "").await.ok() != Some(0.0) {
+                return Ok(false);
+            }
+        }
+        Ok(outputs::distinct(&self.output)? >= count)
     }
 }
 

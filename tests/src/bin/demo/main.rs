@@ -42,6 +42,9 @@ struct Options {
     folder: Option<PathBuf>,
 }
 
+/// How often to look whether everything has arrived.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How long nothing may arrive before the demo gives up.
 const STALLED: Duration = Duration::from_secs(20);
 
@@ -113,7 +116,7 @@ async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> 
     loop {
         load.check()?;
         let delivered = show.update(load)?;
-        if load.is_done() && delivered >= load.total() && show.is_quiet(path).await {
+        if load.is_done() && delivered >= load.total() && path.has_delivered(load.total()).await? {
             return Ok(());
         }
         if delivered > last.0 {
@@ -128,7 +131,7 @@ async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> 
         if let Some(status) = path.edge.ended()?.or(path.aggregator.ended()?) {
             bail!("an agent ended by itself ({status}):\n{}", path.edge.tail());
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use levada_tests::{load::Load, outputs::Watch, path::EndToEnd};
+use levada_tests::{load::Load, outputs::Watch};
 
 use crate::report::thousands;
 
@@ -72,17 +72,6 @@ impl Show {
         } else {
             println!("{line}");
         }
-    }
-
-    /// Whether both agents have delivered all they hold: what was sent twice may still be coming.
-    pub(crate) async fn is_quiet(&self, path: &EndToEnd) -> bool {
-        for agent in [&path.edge, &path.aggregator] {
-            match agent.metric("levada_channel_events", "").await {
-                Ok(0.0) => {}
-                _ => return false,
-            }
-        }
-        true
     }
 
     /// Leaves the bars as they are.
