@@ -56,6 +56,9 @@ pub(super) fn start(
     Ok((Box::new(Client(client)), Box::pin(polling)))
 }
 
+/// Packets that this client may have under way at once: a subscription now and then.
+const OUTGOING: u16 = 16;
+
 fn options(settings: &LinkSettings, dialer: Dialer, inbox: &Inbox) -> MqttOptions {
     let broker = Broker::tcp(settings.broker.host.clone(), settings.broker.port);
     let mut options = MqttOptions::new(settings.client_id.clone(), broker);
@@ -69,7 +72,12 @@ fn options(settings: &LinkSettings, dialer: Dialer, inbox: &Inbox) -> MqttOption
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Unlimited)
         .set_keep_alive(u16::try_from(seconds(settings.keep_alive)).unwrap_or(u16::MAX))
         .set_connect_timeout(settings.connect_timeout)
-        .set_ack_mode(AckMode::Manual);
+        .set_ack_mode(AckMode::Manual)
+        // Nothing is published here; with room for all 65,535 packets the client walks over it at
+        // every acknowledgement, which takes a millisecond.
+        .set_outgoing_inflight_upper_limit(OUTGOING)
+        // The acknowledgements of a batch leave in one write, not in a packet each.
+        .set_max_request_batch(usize::from(settings.window).max(1));
     match (&settings.user, &settings.password) {
         (Some(user), Some(password)) => {
             options.set_credentials(user.clone(), password.reveal().to_owned());
@@ -154,7 +162,7 @@ impl SessionStore for NothingSent {
             client_id: key.client_id().to_owned(),
             clean_start: false,
             session_expiry_interval: None,
-            outgoing_inflight_upper_limit: None,
+            outgoing_inflight_upper_limit: Some(OUTGOING),
             ack_mode: PersistedAckMode::Manual,
             last_pkid: 0,
             last_puback: 0,
