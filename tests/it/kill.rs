@@ -92,7 +92,10 @@ async fn kill_often(folder: &std::path::Path, kills: u32) -> Result<()> {
         check_books(&path).await?;
     }
     finish(&mut path, &mut load).await?;
-    let slowest = path.edge.slowest_start.max(path.aggregator.slowest_start);
+    let slowest = path
+        .edge
+        .slowest_restart
+        .max(path.aggregator.slowest_restart);
     println!(
         "{killed} kills, {at_points} of them at named points; ready again in {slowest:?} at most"
     );

@@ -30,8 +30,8 @@ pub struct Agent {
     child: Option<Child>,
     /// How often it was killed.
     pub kills: u32,
-    /// The longest it took until it was ready again.
-    pub slowest_start: Duration,
+    /// The longest it took to be ready again after a kill.
+    pub slowest_restart: Duration,
 }
 
 /// What `levada audit --json` prints.
@@ -87,7 +87,7 @@ impl Agent {
             config,
             child: None,
             kills: 0,
-            slowest_start: Duration::ZERO,
+            slowest_restart: Duration::ZERO,
         })
     }
 
@@ -170,7 +170,9 @@ impl Agent {
                 .is_ok_and(|answer| answer.status == 200)
             {
                 let took = start.elapsed();
-                self.slowest_start = self.slowest_start.max(took);
+                if self.kills > 0 {
+                    self.slowest_restart = self.slowest_restart.max(took);
+                }
                 return Ok(took);
             }
             if start.elapsed() > START {

@@ -1,6 +1,10 @@
 //! The words before and the balance after.
 
-use std::{path::Path, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Result;
 use levada_tests::{
@@ -66,8 +70,8 @@ pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Resul
         "  restarts    {} of edge, {} of aggregator; ready again in at most {} and {} ms",
         path.edge.kills,
         path.aggregator.kills,
-        path.edge.slowest_start.as_millis(),
-        path.aggregator.slowest_start.as_millis()
+        path.edge.slowest_restart.as_millis(),
+        path.aggregator.slowest_restart.as_millis()
     );
     println!(
         "  repeats     {} posts were sent again because nobody answered",
@@ -83,14 +87,16 @@ pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Resul
     let balanced = audits(path, &audit).await?;
     let secret = secrets(path)?;
     let complete = ledger.is_complete() && load.is_done() && open.is_empty() && balanced && !secret;
-    println!(
-        "\n  {}\n",
-        if complete {
-            "nothing is missing"
-        } else {
-            "NOT COMPLETE"
-        }
-    );
+    let (word, color) = if complete {
+        ("nothing is missing", "\x1b[1;32m")
+    } else {
+        ("NOT COMPLETE", "\x1b[1;31m")
+    };
+    if io::stdout().is_terminal() {
+        println!("\n  {color}{word}\x1b[0m\n");
+    } else {
+        println!("\n  {word}\n");
+    }
     Ok(complete)
 }
 

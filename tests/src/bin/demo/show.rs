@@ -78,5 +78,8 @@ impl Show {
     pub(crate) fn finish(&self) {
         self.produced.abandon();
         self.delivered.abandon();
+        if self.on_terminal {
+            println!();
+        }
     }
 }
