@@ -105,6 +105,7 @@ fn native(batch: &Batch, calls: usize, work: impl Fn(&mut Vec<Owned>)) -> Durati
     sum
 }
 
+#[expect(clippy::ptr_arg, reason = "both natives are given the same way")]
 fn find_and_add(events: &mut Vec<Owned>) {
     for event in events
         .iter_mut()

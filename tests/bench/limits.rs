@@ -59,7 +59,7 @@ impl RawOverwrite {
         let mut buffer = vec![0_u8; length + BLOCK];
         let from = buffer.as_ptr().align_offset(BLOCK);
         for (n, byte) in buffer.iter_mut().enumerate() {
-            *byte = (n % 251) as u8;
+            *byte = u8::try_from(n % 251).unwrap_or(0);
         }
         Ok(Self {
             file,

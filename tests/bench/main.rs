@@ -67,7 +67,7 @@ enum Group {
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
     let done = match &words[..] {
-        [_, fill, dir] if fill == store::FILL => store::fill_and_die(dir.into()),
+        [_, fill, dir] if fill == store::FILL => store::fill_and_die(dir.as_ref()),
         _ => run(&Arguments::parse()),
     };
     match done {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -313,11 +313,11 @@ fn forget(path: &Path) -> Result<()> {
 }
 
 /// What the child does: fills, then dies without a word.
-pub(crate) fn fill_and_die(dir: PathBuf) -> Result<()> {
+pub(crate) fn fill_and_die(dir: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let store = Durable::open(&dir)?;
+    let store = Durable::open(dir)?;
     let batch = load::batch(BACKLOG_BATCH, Body::Text);
     runtime.block_on(async {
         for _ in 0..BACKLOG / BACKLOG_BATCH {
