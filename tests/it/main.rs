@@ -9,3 +9,4 @@ mod end_to_end;
 mod foreign;
 mod gateway;
 mod kill;
+mod readme;
