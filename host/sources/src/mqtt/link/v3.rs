@@ -71,9 +71,7 @@ fn options(
     options
         .set_max_packet_size(MAX_PACKET, MAX_PACKET)
         .set_keep_alive(u16::try_from(seconds(settings.keep_alive)).unwrap_or(u16::MAX))
-        .set_ack_mode(AckMode::Manual)
-        // The acknowledgements of a batch leave in one write, not in a packet each.
-        .set_max_request_batch(usize::from(settings.window).max(1));
+        .set_ack_mode(AckMode::Manual);
     match (&settings.user, &settings.password) {
         (Some(user), Some(password)) => {
             options.set_credentials(user.clone(), password.reveal().to_owned());

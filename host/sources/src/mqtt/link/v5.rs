@@ -75,9 +75,7 @@ fn options(settings: &LinkSettings, dialer: Dialer, inbox: &Inbox) -> MqttOption
         .set_ack_mode(AckMode::Manual)
         // Nothing is published here; with room for all 65,535 packets the client walks over it at
         // every acknowledgement, which takes a millisecond.
-        .set_outgoing_inflight_upper_limit(OUTGOING)
-        // The acknowledgements of a batch leave in one write, not in a packet each.
-        .set_max_request_batch(usize::from(settings.window).max(1));
+        .set_outgoing_inflight_upper_limit(OUTGOING);
     match (&settings.user, &settings.password) {
         (Some(user), Some(password)) => {
             options.set_credentials(user.clone(), password.reveal().to_owned());
