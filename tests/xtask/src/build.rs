@@ -44,7 +44,12 @@ pub(crate) fn test(workspace: &Workspace, rest: &[String]) -> Result<()> {
     guests::build_foreign(workspace)?;
     step::run("host", &mut host(workspace), MEND)?;
     let mut cargo = workspace.cargo(["test", "--workspace"]);
-    cargo.args(HOST).arg("--").args(rest);
+    // Tests below `tests/` find the guests themselves; those of single crates are told.
+    cargo
+        .args(HOST)
+        .env("LEVADA_GUESTS", workspace.target().join("guests"))
+        .arg("--")
+        .args(rest);
     step::run(
         "tests",
         &mut cargo,
