@@ -271,6 +271,21 @@ impl PartialEq for Batch {
 
 impl Eq for Batch {}
 
+/// Ends an event that began at `start` and whose `count` pairs are written: the end of its map,
+/// and its body.
+fn end_event(data: &mut Vec<u8>, start: u32, count: usize, body: &[u8]) -> Span {
+    data.push(0);
+    crate::avro::write_length(data, body.len());
+    let body_at = offset(data.len());
+    data.extend_from_slice(body);
+    Span {
+        start,
+        body: body_at,
+        end: offset(data.len()),
+        headers: offset(count),
+    }
+}
+
 /// An offset inside a batch's buffer.
 fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("a batch is checked to be under 4 GiB where its bytes come in")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     Batch, Origins, avro,
-    batch::{MAX_BYTES, Span, offset},
+    batch::{MAX_BYTES, Span, end_event, offset},
 };
 
 /// Builds a batch event by event.
@@ -87,17 +87,8 @@ impl BatchBuilder {
             avro::write_length(&mut self.data, count);
             self.data.extend_from_slice(pairs);
         }
-        self.data.push(0);
-        avro::write_length(&mut self.data, body.len());
-        let body_at = offset(self.data.len());
-        self.data.extend_from_slice(body);
-        let end = offset(self.data.len());
-        self.spans.push(Span {
-            start,
-            body: body_at,
-            end,
-            headers: offset(count),
-        });
+        self.spans
+            .push(end_event(&mut self.data, start, count, body));
     }
 }
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     Batch, OriginId, Origins, avro,
-    batch::{EventRef, MAX_BYTES, Span, offset},
+    batch::{EventRef, MAX_BYTES, Span, end_event, offset},
 };
 
 /// Headers to set and to remove, in the encoding of the map itself.
@@ -288,20 +288,11 @@ impl<'a> Editor<'a> {
             }
             self.data.extend_from_slice(set);
         }
-        self.data.push(0);
-        avro::write_length(&mut self.data, body.len());
-        let body_at = offset(self.data.len());
-        self.data.extend_from_slice(body);
-        let end = offset(self.data.len());
-        self.spans.push(Span {
-            start,
-            body: body_at,
-            end,
-            headers: offset(count),
-        });
+        let span = end_event(&mut self.data, start, count, body);
+        self.spans.push(span);
         self.ids.extend(self.batch.origins.get(self.next));
         Patched {
-            bytes: (end - start) as usize,
+            bytes: (span.end - span.start) as usize,
             headers: count,
         }
     }
