@@ -4,6 +4,7 @@
 //! [`params!`](crate::params), which gives the parser, the defaults, the documentation and the list
 //! of known names. Every problem is collected, none is thrown.
 
+mod json;
 mod params;
 mod problem;
 mod value;

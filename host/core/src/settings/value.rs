@@ -6,7 +6,7 @@ use std::{
 
 use crate::{
     ByteSize, Name,
-    settings::{Problem, Problems},
+    settings::{Problem, Problems, json},
     units,
 };
 
@@ -81,9 +81,7 @@ impl Table {
     /// The table as JSON, for handlers' settings. Secrets are included.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut out = String::new();
-        table_json(self, &mut out);
-        out
+        json::table(self)
     }
 }
 
@@ -478,51 +476,4 @@ pub fn choice_problem(value: &Value, key: &str, words: &[&str]) -> Problem {
         .problem(key, "not one of the allowed words")
         .allowed(allowed.join(", "));
     problem.nearest(value.text().unwrap_or_default(), words.iter().copied())
-}
-
-fn table_json(table: &Table, out: &mut String) {
-    out.push('{');
-    for (n, (key, value)) in table.entries.iter().enumerate() {
-        if n > 0 {
-            out.push(',');
-        }
-        text_json(&key.name, out);
-        out.push(':');
-        value_json(value, out);
-    }
-    out.push('}');
-}
-
-fn value_json(value: &Value, out: &mut String) {
-    match &value.kind {
-        ValueKind::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        ValueKind::Integer(value) => out.push_str(&value.to_string()),
-        ValueKind::Float(value) if value.is_finite() => out.push_str(&format!("{value:?}")),
-        ValueKind::Float(_) => out.push_str("null"),
-        ValueKind::Text { text, .. } | ValueKind::Date(text) => text_json(text, out),
-        ValueKind::Table(table) => table_json(table, out),
-        ValueKind::Array(values) => {
-            out.push('[');
-            for (n, value) in values.iter().enumerate() {
-                if n > 0 {
-                    out.push(',');
-                }
-                value_json(value, out);
-            }
-            out.push(']');
-        }
-    }
-}
-
-fn text_json(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
