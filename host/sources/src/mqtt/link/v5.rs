@@ -60,6 +60,14 @@ pub(super) fn start(
 const OUTGOING: u16 = 16;
 
 fn options(settings: &LinkSettings, dialer: Dialer, inbox: &Inbox) -> MqttOptions {
+    let mut options = session(settings);
+    let cuts = inbox.cuts.clone();
+    options.set_socket_connector(move |_, _| dialer.clone().dial(cuts.clone()));
+    options
+}
+
+/// Everything but how to get to the broker.
+fn session(settings: &LinkSettings) -> MqttOptions {
     let broker = Broker::tcp(settings.broker.host.clone(), settings.broker.port);
     let mut options = MqttOptions::new(settings.client_id.clone(), broker);
     options
@@ -85,8 +93,6 @@ fn options(settings: &LinkSettings, dialer: Dialer, inbox: &Inbox) -> MqttOption
         }
         (None, _) => {}
     }
-    let cuts = inbox.cuts.clone();
-    options.set_socket_connector(move |_, _| dialer.clone().dial(cuts.clone()));
     options
 }
 
@@ -178,3 +184,6 @@ impl SessionStore for NothingSent {
         Box::pin(async { Ok(()) })
     }
 }
+
+#[cfg(test)]
+mod tests;
