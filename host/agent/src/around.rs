@@ -1,9 +1,6 @@
 //! What all parts of one agent share.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use levada_core::{Chance, Clock, SystemClock};
 use levada_net::{Tcp, Transport};
@@ -26,8 +23,7 @@ impl Around {
             agent: agent.to_owned(),
             registry: Registry::new(),
             clock: Arc::new(SystemClock),
-            // Jitter only: anything that differs between processes will do.
-            chance: Chance::seeded(RandomState::new().hash_one(std::process::id())),
+            chance: Chance::system(),
             transport: Arc::new(Tcp),
         }
     }

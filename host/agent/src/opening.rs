@@ -150,6 +150,7 @@ fn store_params(blueprint: &Blueprint, around: &Around) -> Result<StoreParams> {
     };
     params.cache_bytes = settings.cache.as_usize();
     params.clock = Arc::clone(&around.clock);
+    params.chance = around.chance.clone();
     params.registry = around.registry.clone();
     Ok(params)
 }

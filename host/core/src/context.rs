@@ -3,6 +3,8 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher, RandomState},
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -28,21 +30,61 @@ impl Clock for SystemClock {
     }
 }
 
-/// Random numbers for jitter and the like; never for secrets or ids.
+/// Random numbers: for jitter and the like, and for ids. Never for secrets. Clones share one
+/// sequence.
 #[derive(Debug, Clone)]
-pub struct Chance(Arc<Mutex<u64>>);
+pub struct Chance {
+    state: Arc<Mutex<u64>>,
+    ids: Ids,
+}
+
+/// Where ids come from.
+#[derive(Debug, Clone, Copy)]
+enum Ids {
+    System,
+    Seeded,
+}
 
 impl Chance {
-    /// The same seed gives the same numbers.
+    /// The same seed gives the same numbers and ids: for tests and simulations.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(seed)))
+        Self {
+            state: Arc::new(Mutex::new(seed)),
+            ids: Ids::Seeded,
+        }
+    }
+
+    /// Numbers that differ from process to process; ids are the system's randomness.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            state: Arc::new(Mutex::new(RandomState::new().hash_one(std::process::id()))),
+            ids: Ids::System,
+        }
+    }
+
+    /// 128 random bits that nobody else has.
+    ///
+    /// # Errors
+    /// The system has no randomness to give.
+    pub fn id(&self) -> io::Result<[u8; 16]> {
+        let mut id = [0; 16];
+        match self.ids {
+            Ids::System => getrandom::fill(&mut id)?,
+            Ids::Seeded => {
+                let (low, high) = id.split_at_mut(8);
+                low.copy_from_slice(&self.bits().to_le_bytes());
+                high.copy_from_slice(&self.bits().to_le_bytes());
+            }
+        }
+        Ok(id)
     }
 
     /// 64 random bits (`SplitMix64`: Steele, Lea and Flood, 2014).
     #[must_use]
     pub fn bits(&self) -> u64 {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -70,4 +112,26 @@ pub struct RunContext {
     pub stop: Stop,
     pub clock: Arc<dyn Clock>,
     pub chance: Chance,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_owns_every_number_and_every_id() {
+        let (one, other) = (Chance::seeded(7), Chance::seeded(7));
+        assert_eq!(one.bits(), other.bits());
+        assert_eq!(one.id().unwrap(), other.id().unwrap());
+        // A clone goes on with the same sequence.
+        assert_ne!(one.id().unwrap(), one.clone().id().unwrap());
+    }
+
+    #[test]
+    fn nobody_else_draws_the_same_id() {
+        assert_ne!(
+            Chance::system().id().unwrap(),
+            Chance::system().id().unwrap()
+        );
+    }
 }

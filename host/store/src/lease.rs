@@ -16,7 +16,7 @@ use crate::{
     queue::{Pick, Places},
     room::Need,
     row::{self, StoredRow},
-    shared::{Aside, Shared, State, Status},
+    shared::{Aside, Shared, State, Status, now},
 };
 
 /// The store's side of a lease: gives the events back when it is dropped.
@@ -405,7 +405,7 @@ fn quarantine(hold: &mut Hold, at: usize, bad: Bad) {
         (part.clone(), Counter::Quarantined, String::new()),
         u64::from(gone),
     );
-    state.inbox.rows_changed(std::time::Instant::now());
+    state.inbox.rows_changed(now());
     drop(state);
     shared.wake.notify_all();
     error!(%part, position = first, events = gone, "damaged events were set aside");

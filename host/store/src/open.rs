@@ -46,6 +46,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         dead_letters,
         cache_bytes,
         clock,
+        chance,
         registry,
         ..
     } = params;
@@ -66,9 +67,9 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     };
     let db = match params.backend {
         Backend::Custom(backend) => pages.open(backend, &meter).map_err(unreadable)?,
-        Backend::Default => open_file(&path, &pages, &meter)?,
+        Backend::Default => open_file(&path, &pages, &meter, &chance)?,
     };
-    let meta = settle_meta(&db, &path, &channels)?;
+    let meta = settle_meta(&db, &path, &channels, &chance)?;
     let found = guarded(|| scan::scan(&db)).map_err(unreadable)?;
     check_orphans(&meta, &found, &channels)?;
     let base = Arc::new(Base { db, _lock: lock });
@@ -91,9 +92,9 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         meter,
         clock,
         incarnation: meta.incarnation,
-        origin: Incarnation(random(&path)?),
+        origin: draw(&chance, &path)?,
         next_origin: AtomicU64::new(0),
-        nonces: Chance::seeded(u64::from_le_bytes(random(&path)?)),
+        nonces: Chance::seeded(chance.bits()),
         dead_letters,
         row_cache,
         path,
@@ -134,7 +135,12 @@ fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Resu
 
 /// The file is made under another name and moved to its own when the first commit is in it: a
 /// store of that name is always whole, and what is not is never taken for an empty one.
-fn open_file(path: &Path, pages: &Pages, meter: &Arc<Meter>) -> Result<Database, OpenError> {
+fn open_file(
+    path: &Path,
+    pages: &Pages,
+    meter: &Arc<Meter>,
+    chance: &Chance,
+) -> Result<Database, OpenError> {
     let io_error = |attempt| {
         let path = path.to_owned();
         move |source| OpenError::Io {
@@ -154,7 +160,7 @@ fn open_file(path: &Path, pages: &Pages, meter: &Arc<Meter>) -> Result<Database,
         let db = pages.open(Box::new(backend), meter).map_err(unreadable)?;
         let meta = Meta {
             format: FORMAT,
-            incarnation: Incarnation(random(path)?),
+            incarnation: draw(chance, path)?,
             channels: BTreeMap::new(),
         };
         guarded(|| scan::write_meta(&db, &meta)).map_err(unreadable)?;
@@ -226,14 +232,13 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn random<const N: usize>(path: &Path) -> Result<[u8; N], OpenError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| OpenError::Io {
+fn draw(chance: &Chance, path: &Path) -> Result<Incarnation, OpenError> {
+    let id = chance.id().map_err(|source| OpenError::Io {
         attempt: "draw random numbers for",
         path: path.to_owned(),
-        source: io::Error::other(error.to_string()),
+        source,
     })?;
-    Ok(bytes)
+    Ok(Incarnation(id))
 }
 
 fn no_name_twice(channels: &[ChannelSpec]) -> Result<(), OpenError> {
@@ -251,7 +256,12 @@ fn no_name_twice(channels: &[ChannelSpec]) -> Result<(), OpenError> {
 }
 
 /// Reads the meta table, checks the format, and gives new channels their numbers.
-fn settle_meta(db: &Database, path: &Path, channels: &[ChannelSpec]) -> Result<Meta, OpenError> {
+fn settle_meta(
+    db: &Database,
+    path: &Path,
+    channels: &[ChannelSpec],
+    chance: &Chance,
+) -> Result<Meta, OpenError> {
     let unreadable = |reason| OpenError::Unreadable {
         path: path.to_owned(),
         reason,
@@ -262,7 +272,7 @@ fn settle_meta(db: &Database, path: &Path, channels: &[ChannelSpec]) -> Result<M
         Some(meta) => meta,
         None => Meta {
             format: FORMAT,
-            incarnation: Incarnation(random(path)?),
+            incarnation: draw(chance, path)?,
             channels: BTreeMap::new(),
         },
     };

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use levada_core::{ChannelName, Clock, SystemClock};
+use levada_core::{Chance, ChannelName, Clock, SystemClock};
 use levada_telemetry::Registry;
 use redb::StorageBackend;
 use thiserror::Error;
@@ -17,6 +17,8 @@ pub struct StoreParams {
     /// Memory for pages and for rows that were just written, together.
     pub cache_bytes: usize,
     pub clock: Arc<dyn Clock>,
+    /// Where incarnations and nonces come from.
+    pub chance: Chance,
     pub registry: Registry,
     pub backend: Backend,
     /// Added to every sync of the file: a slow disk for benchmarks. Zero in production.
@@ -33,6 +35,7 @@ impl StoreParams {
             dead_letters: DeadLetterSpec::default(),
             cache_bytes: 16 << 20,
             clock: Arc::new(SystemClock),
+            chance: Chance::system(),
             registry: Registry::new(),
             backend: Backend::Default,
             sync_delay: Duration::ZERO,

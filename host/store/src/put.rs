@@ -1,6 +1,6 @@
 //! Committing on the source side: prepare, reserve, stage, wait.
 
-use std::{collections::HashMap, sync::Arc, time::Instant as Monotonic};
+use std::{collections::HashMap, sync::Arc};
 
 use levada_core::{Batch, Commit, Counter, OriginId, Origins, PutError, store::Need as Wish};
 use tokio::{sync::oneshot, time::timeout_at};
@@ -9,7 +9,7 @@ use crate::{
     letter,
     room::{Granted, Need, Reserve},
     row,
-    shared::{CountKey, Shared, Staged, StagedPut, State, key_of},
+    shared::{CountKey, Shared, Staged, StagedPut, State, key_of, now},
     writer::fill_memory,
 };
 
@@ -428,7 +428,7 @@ fn fill_at_once(shared: &Shared, state: &mut State, commit: Commit, prepared: Pr
         fill_memory(state, channel, batch, commit.received_ms);
         shared.channels[channel].events.notify_waiters();
     }
-    if counted && state.inbox.counts_changed(Monotonic::now()) {
+    if counted && state.inbox.counts_changed(now()) {
         shared.wake.notify_all();
     }
 }

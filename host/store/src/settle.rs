@@ -1,6 +1,6 @@
 //! Ending a lease: events go for good, to the dead letters, or back to their place.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use levada_core::{Counter, Lease, Outcome, Outcomes, PutError, Settlement, TakeError};
 use tokio::sync::oneshot;
@@ -10,7 +10,7 @@ use crate::{
     letter, put,
     queue::{Pick, Places},
     room::Need,
-    shared::{Shared, State, key_of},
+    shared::{Shared, State, key_of, now},
 };
 
 pub(crate) async fn settle(
@@ -139,11 +139,11 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
     let writes = durable || !letters.is_empty() || !state.inbox.marks.is_empty();
     state.inbox.letters.extend(letters);
     count(state, &hold.shared, hold.channel, tally, &effects.counts);
-    let now = Instant::now();
+    let at = now();
     if writes {
-        state.inbox.rows_changed(now);
+        state.inbox.rows_changed(at);
     } else {
-        state.inbox.counts_changed(now);
+        state.inbox.counts_changed(at);
     }
 }
 

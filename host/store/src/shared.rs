@@ -52,7 +52,6 @@ pub(crate) struct Shared {
     /// Of the origin ids: drawn at every open.
     pub(crate) origin: Incarnation,
     pub(crate) next_origin: AtomicU64,
-    /// Seeded from the system's randomness.
     pub(crate) nonces: Chance,
     pub(crate) dead_letters: DeadLetterSpec,
     /// Bytes of just-written rows to hold in memory.
@@ -305,6 +304,11 @@ impl Inbox {
         self.counts_due.get_or_insert(now + COUNTS_WAIT);
         first
     }
+}
+
+/// The time by which the writer goes. The runtime's own, so that a simulation can own it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// A count as the ledger keeps it.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     open,
     params::{OpenError, StoreParams},
+    shared,
     stores::{Closed, Stores},
     writer::{Step, Writer},
 };
@@ -35,7 +36,7 @@ impl Stepper {
     /// Closes the store in order.
     pub fn close(mut self) -> Closed {
         self.stores.begin_close();
-        while self.writer.step(Instant::now()) == Step::Worked {}
+        while self.writer.step(shared::now()) == Step::Worked {}
         drop(self.writer);
         self.stores.end_close(None)
     }
