@@ -15,9 +15,7 @@
 //! it reads it, as it does with every page it freed and uses again.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,16 +23,46 @@ use std::{
     thread::JoinHandle,
 };
 
+use levada_core::Chance;
 use redb::StorageBackend;
 use tracing::warn;
 
+use crate::disk::Disk;
+
 /// redb's page.
 const PAGE: u64 = 4096;
-/// The zeros of one write.
-const CHUNK: u64 = 1 << 20;
-/// How much is kept ahead, at least and at most; between them a quarter of what is in use.
-const LEAST_AHEAD: u64 = 4 << 20;
-const MOST_AHEAD: u64 = 64 << 20;
+
+/// How space is kept ahead, in bytes.
+#[derive(Debug, Clone)]
+pub struct Ahead {
+    /// The zeros of one write.
+    pub chunk: u64,
+    /// How much is kept ahead, at least and at most; between them a quarter of what is in use.
+    pub least: u64,
+    pub most: u64,
+    pub pace: Pace,
+}
+
+impl Default for Ahead {
+    /// 4 to 64 MiB, in writes of 1 MiB, by a thread.
+    fn default() -> Self {
+        Self {
+            chunk: 1 << 20,
+            least: 4 << 20,
+            most: 64 << 20,
+            pace: Pace::Thread,
+        }
+    }
+}
+
+/// Who writes the zeros, and when.
+#[derive(Debug, Clone)]
+pub enum Pace {
+    /// A thread of its own, as soon as there are too few.
+    Thread,
+    /// Whoever uses the file, between two of its own operations when chance says so: a simulation.
+    Chance(Chance),
+}
 
 /// The file behind redb.
 #[derive(Debug)]
@@ -45,7 +73,8 @@ pub(crate) struct FileBackend {
 
 #[derive(Debug)]
 struct Shared {
-    file: File,
+    disk: Arc<dyn Disk>,
+    ahead: Ahead,
     /// What redb has asked for.
     logical: AtomicU64,
     /// One past the last byte redb has written in this life.
@@ -65,19 +94,23 @@ struct Space {
     physical: u64,
     /// No space was left the last time: wait until redb grows again.
     exhausted: bool,
+    /// Zeros were written and not synced since.
+    unsynced: bool,
     closing: bool,
 }
 
 impl FileBackend {
     /// Takes an open file, cuts a torn end off, and starts to keep space ahead.
-    pub(crate) fn new(file: File) -> io::Result<Self> {
-        let found = file.metadata()?.len();
+    pub(crate) fn new(disk: Arc<dyn Disk>, ahead: Ahead) -> io::Result<Self> {
+        let found = disk.length()?;
         let whole = found - found % PAGE;
         if whole < found {
-            file.set_len(whole)?;
+            disk.set_length(whole)?;
         }
+        let threaded = matches!(ahead.pace, Pace::Thread);
         let shared = Arc::new(Shared {
-            file,
+            disk,
+            ahead,
             logical: AtomicU64::new(whole),
             used: AtomicU64::new(0),
             allocated: AtomicU64::new(whole),
@@ -85,17 +118,21 @@ impl FileBackend {
             space: Mutex::new(Space {
                 physical: whole,
                 exhausted: false,
+                unsynced: false,
                 closing: false,
             }),
             wake: Condvar::new(),
         });
-        let ahead = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("levada-ahead".into())
-            .spawn(move || ahead.keep_ahead())?;
+        let thread = if threaded {
+            let ahead = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("levada-ahead".into());
+            Some(thread.spawn(move || ahead.keep_ahead())?)
+        } else {
+            None
+        };
         Ok(Self {
             shared,
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
         })
     }
 
@@ -129,18 +166,21 @@ impl StorageBackend for FileBackend {
         if end > self.shared.logical.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.shared.file.read_exact_at(out, offset)
+        self.shared.disk.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.shared.take_turn();
         self.shared.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.shared.take_turn();
         self.shared.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.shared.take_turn();
         let end = offset.saturating_add(data.len() as u64);
         if end > self.shared.logical.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -149,10 +189,10 @@ impl StorageBackend for FileBackend {
         if end > self.shared.allocated.load(Ordering::SeqCst) {
             // Beyond the zeros: under the lock, so that no zeros are written over it.
             let _space = self.shared.lock();
-            self.shared.file.write_all_at(data, offset)?;
+            self.shared.disk.write(offset, data)?;
             self.shared.allocated.fetch_max(end, Ordering::SeqCst);
         } else {
-            self.shared.file.write_all_at(data, offset)?;
+            self.shared.disk.write(offset, data)?;
         }
         if end > used {
             self.shared.wake.notify_all();
@@ -166,7 +206,7 @@ impl StorageBackend for FileBackend {
         let logical = self.shared.logical.load(Ordering::SeqCst);
         let mut space = self.shared.lock();
         if space.physical > logical && logical > 0 {
-            self.shared.file.set_len(logical)?;
+            self.shared.disk.set_length(logical)?;
             space.physical = logical;
         }
         Ok(())
@@ -181,12 +221,12 @@ impl Shared {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut space = self.lock();
         if len > space.physical {
-            self.file.set_len(len)?;
+            self.disk.set_length(len)?;
             space.physical = len;
-        } else if len == 0 || space.physical - len > MOST_AHEAD {
+        } else if len == 0 || space.physical - len > self.ahead.most {
             // redb gave much up: so does the file, but for the space ahead.
-            let keep = if len == 0 { 0 } else { len + MOST_AHEAD };
-            self.file.set_len(keep)?;
+            let keep = if len == 0 { 0 } else { len + self.ahead.most };
+            self.disk.set_length(keep)?;
             space.physical = keep;
             self.allocated.fetch_min(keep, Ordering::SeqCst);
         }
@@ -202,7 +242,7 @@ impl Shared {
         if self.failed.load(Ordering::SeqCst) {
             return Err(io::Error::other("an earlier sync of the file has failed"));
         }
-        let done = self.file.sync_data();
+        let done = self.disk.sync();
         if done.is_err() {
             self.failed.store(true, Ordering::SeqCst);
         }
@@ -215,45 +255,75 @@ impl Shared {
         if used == 0 {
             return 0;
         }
-        let ahead = (used / 4).clamp(LEAST_AHEAD, MOST_AHEAD);
+        let ahead = (used / 4).clamp(self.ahead.least, self.ahead.most);
         (used + ahead).div_ceil(PAGE) * PAGE
     }
 
     /// Writes zeros ahead until the backend closes.
     fn keep_ahead(&self) {
-        let zeros = vec![0; usize::try_from(CHUNK).unwrap_or(1 << 20)];
         let mut space = self.lock();
         while !space.closing {
-            let from = self.allocated.load(Ordering::SeqCst).div_ceil(PAGE) * PAGE;
-            if space.exhausted || from >= self.target() {
+            let Some(from) = self.wanted_from(&space) else {
                 space = self
                     .wake
                     .wait(space)
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            if let Err(error) = self.zero(&mut space, from, &zeros) {
-                warn!(%error, "cannot keep space ahead in the store's file");
-                space.exhausted = true;
-            }
+            };
+            self.zero_more(&mut space, from);
             drop(space);
-            // Synced outside of the lock: nobody waits for it.
-            if let Err(error) = self.sync() {
-                warn!(%error, "cannot sync the space ahead in the store's file");
-            }
+            self.sync_ahead();
             space = self.lock();
         }
     }
 
+    /// One write of zeros, or its sync, if chance is what says when.
+    fn take_turn(&self) {
+        let Pace::Chance(chance) = &self.ahead.pace else {
+            return;
+        };
+        let mut space = self.lock();
+        if space.closing || chance.below(2) == 0 {
+            return;
+        }
+        if std::mem::take(&mut space.unsynced) {
+            drop(space);
+            self.sync_ahead();
+        } else if let Some(from) = self.wanted_from(&space) {
+            self.zero_more(&mut space, from);
+        }
+    }
+
+    /// Where the next zeros go, if there are too few.
+    fn wanted_from(&self, space: &Space) -> Option<u64> {
+        let from = self.allocated.load(Ordering::SeqCst).div_ceil(PAGE) * PAGE;
+        (!space.exhausted && from < self.target()).then_some(from)
+    }
+
+    fn zero_more(&self, space: &mut Space, from: u64) {
+        space.unsynced = true;
+        if let Err(error) = self.zero(space, from) {
+            warn!(%error, "cannot keep space ahead in the store's file");
+            space.exhausted = true;
+        }
+    }
+
+    /// Called without the lock: nobody waits for it.
+    fn sync_ahead(&self) {
+        if let Err(error) = self.sync() {
+            warn!(%error, "cannot sync the space ahead in the store's file");
+        }
+    }
+
     /// Writes one chunk of zeros; on an error the file is as long as before.
-    fn zero(&self, space: &mut Space, from: u64, zeros: &[u8]) -> io::Result<()> {
-        let most = usize::try_from(self.target() - from).unwrap_or(zeros.len());
-        let zeros = &zeros[..most.min(zeros.len())];
-        if let Err(error) = self.file.write_all_at(zeros, from) {
-            self.file.set_len(space.physical)?;
+    fn zero(&self, space: &mut Space, from: u64) -> io::Result<()> {
+        let most = (self.target() - from).min(self.ahead.chunk);
+        let zeros = vec![0; usize::try_from(most).unwrap_or(1 << 20)];
+        if let Err(error) = self.disk.write(from, &zeros) {
+            self.disk.set_length(space.physical)?;
             return Err(error);
         }
-        let end = from + zeros.len() as u64;
+        let end = from + most;
         space.physical = space.physical.max(end);
         self.allocated.fetch_max(end, Ordering::SeqCst);
         Ok(())

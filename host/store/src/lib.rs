@@ -31,6 +31,7 @@ mod queue;
 mod room;
 mod row;
 
+mod disk;
 mod file;
 mod lock;
 mod meter;

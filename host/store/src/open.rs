@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use crate::{
-    file::FileBackend,
+    file::{Ahead, FileBackend},
     lock::Lock,
     meter::{Meter, Metered},
     metrics::{self, Metrics},
@@ -67,6 +67,14 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     };
     let db = match params.backend {
         Backend::Custom(backend) => pages.open(backend, &meter).map_err(unreadable)?,
+        Backend::Disk(disk, ahead) => {
+            let backend = FileBackend::new(disk, ahead).map_err(|source| OpenError::Io {
+                attempt: "open",
+                path: path.clone(),
+                source,
+            })?;
+            pages.open(Box::new(backend), &meter).map_err(unreadable)?
+        }
         Backend::Default => open_file(&path, &pages, &meter, &chance)?,
     };
     let meta = settle_meta(&db, &path, &channels, &chance)?;
@@ -156,7 +164,8 @@ fn open_file(
     if !path.try_exists().map_err(io_error("look for"))? {
         let new = path.with_extension("redb.new");
         let file = open_rw(&new, true).map_err(io_error("create"))?;
-        let backend = FileBackend::new(file).map_err(io_error("create"))?;
+        let backend = FileBackend::new(Arc::new(file), Ahead::default());
+        let backend = backend.map_err(io_error("create"))?;
         let db = pages.open(Box::new(backend), meter).map_err(unreadable)?;
         let meta = Meta {
             format: FORMAT,
@@ -175,7 +184,7 @@ fn open_file(
     if !looks_like_redb(&file).map_err(io_error("read"))? {
         return Err(unreadable("it is no redb file".into()));
     }
-    let backend = FileBackend::new(file).map_err(io_error("open"))?;
+    let backend = FileBackend::new(Arc::new(file), Ahead::default()).map_err(io_error("open"))?;
     pages.open(Box::new(backend), meter).map_err(unreadable)
 }
 

@@ -7,6 +7,8 @@ use levada_telemetry::Registry;
 use redb::StorageBackend;
 use thiserror::Error;
 
+use crate::{disk::Disk, file::Ahead};
+
 /// Everything a store needs to be opened.
 #[derive(Debug)]
 pub struct StoreParams {
@@ -117,6 +119,8 @@ pub enum Backend {
     /// The file `store.redb` in the store's folder, with space kept ahead.
     #[default]
     Default,
+    /// What the default does with its file, on another disk: one that is simulated.
+    Disk(Arc<dyn Disk>, Ahead),
     /// Something else, such as a disk that fails on purpose.
     Custom(Box<dyn StorageBackend>),
 }
@@ -125,6 +129,7 @@ impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Default => "Default",
+            Self::Disk(..) => "Disk",
             Self::Custom(_) => "Custom",
         })
     }

@@ -2,6 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
+pub use crate::{
+    disk::Disk,
+    file::{Ahead, Pace},
+};
 use crate::{
     open,
     params::{OpenError, StoreParams},

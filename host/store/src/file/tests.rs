@@ -1,10 +1,10 @@
 //! The file on a real file system.
 
-use std::{fs::OpenOptions, path::Path};
+use std::{fs::OpenOptions, path::Path, sync::Arc};
 
 use redb::StorageBackend;
 
-use super::{FileBackend, LEAST_AHEAD};
+use super::{Ahead, FileBackend};
 
 fn open(path: &Path) -> FileBackend {
     let mut options = OpenOptions::new();
@@ -15,7 +15,7 @@ fn open(path: &Path) -> FileBackend {
         .truncate(false)
         .open(path)
         .unwrap();
-    FileBackend::new(file).unwrap()
+    FileBackend::new(Arc::new(file), Ahead::default()).unwrap()
 }
 
 /// Waits until the thread has nothing more to do: it works under the lock that this takes.
@@ -39,7 +39,7 @@ fn zeros_are_kept_ahead_and_never_over_data() {
     for n in 0..256 {
         backend.write(n * 4096, &page).unwrap();
     }
-    assert!(ahead_of(&backend) >= (1 << 20) + LEAST_AHEAD);
+    assert!(ahead_of(&backend) >= (1 << 20) + Ahead::default().least);
     assert_eq!(backend.len().unwrap(), 1 << 20);
     let mut read = vec![0; 4096];
     for n in 0..256 {
