@@ -13,6 +13,7 @@ pub mod origin;
 
 pub mod context;
 pub mod factory;
+pub mod hop;
 pub mod inspect;
 pub mod interceptor;
 pub mod ledger;
@@ -30,6 +31,7 @@ pub mod units;
 pub use batch::{Batch, BatchBuilder, Editor, EventRef, Fault, Limits, Malformed, Patch};
 pub use context::{Chance, Clock, RunContext, SystemClock};
 pub use factory::{InterceptorKind, SinkKind, SourceKind};
+pub use hop::Hop;
 pub use interceptor::{InterceptError, Interceptor};
 pub use ledger::{Count, Counter, DeadLetter, Effects};
 pub use marks::{MarkWrite, Marks};

@@ -146,6 +146,151 @@ pub struct PositionRun {
     pub count: u32,
 }
 
-/// The positions of a leased batch in its lane, as runs.
+/// The positions of a leased batch in its lane: one per event, never falling. The children of one
+/// event share its position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Positions(pub Arc<[PositionRun]>);
+pub struct Positions(Arc<[PositionRun]>);
+
+impl Positions {
+    /// Positions from runs.
+    #[must_use]
+    pub fn new(runs: impl IntoIterator<Item = PositionRun>) -> Self {
+        Self(runs.into_iter().filter(|run| run.count > 0).collect())
+    }
+
+    /// Joins single positions to runs.
+    #[must_use]
+    pub fn from_each(positions: impl IntoIterator<Item = u64>) -> Self {
+        Self(join(
+            positions
+                .into_iter()
+                .map(|first| PositionRun { first, count: 1 }),
+        ))
+    }
+
+    /// The positions of several batches of a lane, one after the other.
+    #[must_use]
+    pub fn joined<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self(join(
+            parts.into_iter().flat_map(|part| part.runs()).copied(),
+        ))
+    }
+
+    /// The runs, in the order of the events.
+    #[must_use]
+    pub fn runs(&self) -> &[PositionRun] {
+        &self.0
+    }
+
+    /// Every position, in the order of the events.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().flat_map(|run| run.first..run.end())
+    }
+
+    /// How many events there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|run| run.count as usize).sum()
+    }
+
+    /// Whether there is no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first event's position.
+    #[must_use]
+    pub fn first(&self) -> Option<u64> {
+        self.0.first().map(|run| run.first)
+    }
+
+    /// The last event's position.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.0.last().map(|run| run.end() - 1)
+    }
+
+    /// How many events from the front lie at or below `mark`.
+    #[must_use]
+    pub fn covered(&self, mark: u64) -> usize {
+        let of_run = |run: &PositionRun| {
+            let below = mark.saturating_add(1).saturating_sub(run.first);
+            usize::try_from(below).map_or(run.count as usize, |n| n.min(run.count as usize))
+        };
+        self.0.iter().map(of_run).sum()
+    }
+
+    /// The positions of a range of the events.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let mut at = 0;
+        let cut = self.0.iter().map(|run| {
+            let (from, to) = (at, at + run.count as usize);
+            at = to;
+            let (start, end) = (range.start.clamp(from, to), range.end.clamp(from, to));
+            let small = |n: usize| u32::try_from(n).expect("lies inside a run of at most 2^32");
+            PositionRun {
+                first: run.first + u64::from(small(start - from)),
+                count: small(end.saturating_sub(start)),
+            }
+        });
+        Self::new(cut.collect::<Vec<_>>())
+    }
+}
+
+fn join(runs: impl Iterator<Item = PositionRun>) -> Arc<[PositionRun]> {
+    let mut joined: Vec<PositionRun> = Vec::new();
+    for run in runs {
+        match joined.last_mut() {
+            Some(last) if last.end() == run.first => last.count += run.count,
+            _ => joined.push(run),
+        }
+    }
+    joined.into()
+}
+
+impl PositionRun {
+    /// The position after the last.
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Positions;
+
+    /// Two single events, three children of one, a gap, two more.
+    const EACH: [u64; 7] = [4, 5, 6, 6, 6, 9, 10];
+
+    #[test]
+    fn positions_are_what_they_were_made_of() {
+        let positions = Positions::from_each(EACH);
+        assert_eq!(positions.iter().collect::<Vec<_>>(), EACH);
+        assert_eq!((positions.len(), positions.runs().len()), (7, 4));
+        assert_eq!((positions.first(), positions.last()), (Some(4), Some(10)));
+        assert_eq!(Positions::from_each([]).last(), None);
+    }
+
+    #[test]
+    fn a_mark_covers_what_lies_at_or_below_it() {
+        let positions = Positions::from_each(EACH);
+        for mark in 0..12 {
+            let below = EACH.iter().filter(|position| **position <= mark).count();
+            assert_eq!(positions.covered(mark), below, "{mark}");
+        }
+        assert_eq!(positions.covered(u64::MAX - 1), 7);
+    }
+
+    #[test]
+    fn a_slice_has_the_positions_of_its_events() {
+        let positions = Positions::from_each(EACH);
+        for from in 0..=7 {
+            for to in from..=7 {
+                let slice: Vec<_> = positions.slice(from..to).iter().collect();
+                assert_eq!(slice, EACH[from..to], "{from}..{to}");
+            }
+        }
+    }
+}

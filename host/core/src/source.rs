@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -36,6 +37,11 @@ pub trait Ingest: Send + Sync {
 
     /// What this source wrote last.
     fn marks(&self) -> Marks;
+
+    /// One of them, without looking at the others.
+    fn mark(&self, key: &str) -> Option<Bytes> {
+        self.marks().get(key).cloned()
+    }
 
     /// The bytes that may be in flight towards the channels before a source should stop reading.
     fn in_flight_limit(&self) -> usize {

@@ -3,10 +3,14 @@
 use std::{any::Any, fmt, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::{Batch, ChannelName, Effects, MarkWrite, Marks, PartId, Positions, PutError};
+use crate::{
+    Batch, ChannelName, Effects, MarkWrite, Marks, PartId, Positions, PutError, hop::Lane,
+    origin::PositionRun,
+};
 
 /// Keeps events between sources and sinks.
 ///
@@ -40,6 +44,31 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// What a part wrote last.
     fn marks(&self, part: &PartId) -> Marks;
+
+    /// One mark of a part, without looking at its others.
+    fn mark(&self, part: &PartId, key: &str) -> Option<Bytes> {
+        self.marks(part).get(key).cloned()
+    }
+
+    /// Under which incarnation the positions of a lane are given, and where it begins now. A memory
+    /// channel has a new incarnation at every open of the store.
+    ///
+    /// # Errors
+    /// [`TakeError`].
+    fn lane(&self, channel: &ChannelName, lane: u32) -> Result<Lane, TakeError>;
+
+    /// The chain after the last event at `position` of a lane, as far as it is known: at every
+    /// position of a row that is held, and at the ends of the last rows that have left (delivery
+    /// contract D4.6). In a memory channel it is 0 everywhere. May read from the disk.
+    ///
+    /// # Errors
+    /// [`TakeError`].
+    fn chain_at(
+        &self,
+        channel: &ChannelName,
+        lane: u32,
+        position: u64,
+    ) -> Result<Option<u64>, TakeError>;
 }
 
 /// One transaction on the source side.
@@ -108,6 +137,24 @@ pub struct Lease {
     pub received_ms: u64,
     /// The store's own hold on the events; gives them back when dropped.
     pub hold: Box<dyn Any + Send + Sync>,
+}
+
+impl Lease {
+    /// Events that lie in no store, at the positions from 1 on of a channel named `loose`: for a
+    /// sink that is used by itself.
+    #[must_use]
+    pub fn loose(batch: Batch) -> Self {
+        let count = u32::try_from(batch.len()).expect("a batch is below 4 GiB");
+        Self {
+            channel: ChannelName::new("loose").expect("is a name"),
+            lane: 0,
+            batch,
+            positions: Positions::new([PositionRun { first: 1, count }]),
+            attempts: 0,
+            received_ms: 0,
+            hold: Box::new(()),
+        }
+    }
 }
 
 impl fmt::Debug for Lease {

@@ -49,7 +49,5 @@ impl Attempts {
 
 /// The position of each event of a lease, in order.
 pub(crate) fn positions(lease: &Lease) -> Vec<u64> {
-    let of_run =
-        |run: &levada_core::origin::PositionRun| run.first..run.first + u64::from(run.count);
-    lease.positions.0.iter().flat_map(of_run).collect()
+    lease.positions.iter().collect()
 }

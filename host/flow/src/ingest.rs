@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use levada_core::{
     Batch, Clock, Commit, Counter, DeadLetter, Effects, Fault, Ingest, InterceptError, Marks,
     PartId, Put, PutError, Selector, Stop, Store, batch::FaultKind, interceptor::Call,
@@ -247,6 +248,10 @@ impl Ingest for SourceIngest {
 
     fn marks(&self) -> Marks {
         self.store.marks(&self.part)
+    }
+
+    fn mark(&self, key: &str) -> Option<Bytes> {
+        self.store.mark(&self.part, key)
     }
 
     fn in_flight_limit(&self) -> usize {

@@ -64,12 +64,12 @@ pub(crate) async fn lease(
         };
         let read = in_place(|| fill(&mut hold, want))?;
         // All of it may have been damaged.
-        let Some(runs) = read else { continue };
+        let Some(positions) = read else { continue };
         return Ok(Lease {
             channel: name.clone(),
             lane: crate::LANE,
             batch: hold.batch.clone(),
-            positions: Positions(runs.into()),
+            positions,
             attempts: hold.attempts,
             received_ms,
             hold: Box::new(hold),
@@ -152,7 +152,7 @@ fn take(shared: &Arc<Shared>, channel: usize, want: Want) -> Option<(Hold, u64)>
 
 /// Brings the events into the hold, and says which positions they have; `None` if nothing is left
 /// of them. Damaged events go to the quarantine, surplus ones back.
-fn fill(hold: &mut Hold, want: Want) -> Result<Option<Vec<PositionRun>>, TakeError> {
+fn fill(hold: &mut Hold, want: Want) -> Result<Option<Positions>, TakeError> {
     let stored = read_rows(hold)?;
     let lane = LaneId {
         channel: hold.shared.channels[hold.channel].id,
@@ -169,7 +169,7 @@ fn fill(hold: &mut Hold, want: Want) -> Result<Option<Vec<PositionRun>>, TakeErr
             Err(bad) => {
                 parts.push(Part {
                     batch: Batch::default(),
-                    positions: Vec::new(),
+                    positions: Positions::default(),
                 });
                 damaged.push((at, bad));
             }
@@ -179,25 +179,17 @@ fn fill(hold: &mut Hold, want: Want) -> Result<Option<Vec<PositionRun>>, TakeErr
         quarantine(hold, at, bad);
     }
     trim(hold, &mut parts, want);
-    let mut runs: Vec<PositionRun> = Vec::new();
-    for run in parts.iter().flat_map(|part| &part.positions) {
-        match runs.last_mut() {
-            Some(last) if last.first + u64::from(last.count) == run.first => {
-                last.count += run.count
-            }
-            _ => runs.push(*run),
-        }
-    }
+    let positions = Positions::joined(parts.iter().map(|part| &part.positions));
     hold.batch = Batch::concat(parts.into_iter().map(|part| part.batch).collect());
     hold.picks.retain(|pick| pick.places.len() > 0);
     hold.picks.iter_mut().for_each(|pick| pick.batch = None);
-    Ok((!hold.batch.is_empty()).then_some(runs))
+    Ok((!hold.batch.is_empty()).then_some(positions))
 }
 
 /// The events of one pick.
 struct Part {
     batch: Batch,
-    positions: Vec<PositionRun>,
+    positions: Positions,
 }
 
 /// What of a pick is damaged: these places, with these bytes.
@@ -296,14 +288,14 @@ fn choose(batch: &Batch, pick: &Pick, offsets: Option<&[u32]>) -> Part {
     let positions = match (offsets, &pick.places) {
         (None, Places::Range(range)) => {
             let first = pick.first + u64::from(range.start);
-            vec![PositionRun {
+            Positions::new([PositionRun {
                 first,
                 count: range.end - range.start,
-            }]
+            }])
         }
         (offsets, places) => {
             let offset = |n: u32| offsets.map_or(n, |known| known[n as usize]);
-            row::join_positions(places.iter().map(|n| pick.first + u64::from(offset(n))))
+            Positions::from_each(places.iter().map(|n| pick.first + u64::from(offset(n))))
         }
     };
     Part {
@@ -339,7 +331,7 @@ fn trim(hold: &mut Hold, parts: &mut [Part], want: Want) {
             let rest = pick.places.split_off(here);
             surplus.push((pick.first, rest));
             part.batch = part.batch.slice(0..here);
-            part.positions = first_positions(&part.positions, here);
+            part.positions = part.positions.slice(0..here);
             // Nothing after it may go before it.
             (events, bytes) = (usize::MAX / 2, usize::MAX / 2);
         }
@@ -369,13 +361,6 @@ fn family_border(batch: &Batch, at: usize, must: bool) -> usize {
             .unwrap_or(batch.len()),
         None => 0,
     }
-}
-
-fn first_positions(runs: &[PositionRun], events: usize) -> Vec<PositionRun> {
-    let all = runs
-        .iter()
-        .flat_map(|run| (0..u64::from(run.count)).map(|n| run.first + n));
-    row::join_positions(all.take(events))
 }
 
 /// Moves damaged events of a pick out of the channel, counted.

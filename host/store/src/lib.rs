@@ -10,6 +10,7 @@
 mod params;
 mod stores;
 
+mod chain;
 mod lease;
 mod put;
 mod settle;

@@ -390,7 +390,9 @@ fn state_of(
         inbox: Inbox::default(),
         ledger: found.ledger,
         marks: found.marks,
-        next_in_memory: vec![1; queues.len()],
+        next: (0..queues.len())
+            .map(|at| heads.get(&at).map_or(1, |head| head.next))
+            .collect(),
         queues,
         status: Status::Open,
     };

@@ -271,6 +271,17 @@ impl Queue {
         self.rows.front().map(|row| row.received_ms)
     }
 
+    /// A position that no event lies below, and the first one that is left lies at it if no events
+    /// of its row share one; `None` if the queue is empty.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let row = self.rows.front()?;
+        let gone = row.detail.as_ref().and_then(|detail| detail.gone.as_ref());
+        let leading = gone.filter(|_| !row.families).map_or(0, |gone| {
+            (0..row.count).take_while(|n| gone.get(*n)).count()
+        });
+        Some(row.first + leading as u64)
+    }
+
     /// A position above all that are queued; families make it higher than need be.
     pub(crate) fn next_position(&self) -> Option<u64> {
         self.rows.back().map(|row| row.first + u64::from(row.count))

@@ -18,7 +18,7 @@
 use bytes::Bytes;
 use levada_core::{
     Batch, OriginId, Origins,
-    origin::{Incarnation, OriginRun, PositionRun},
+    origin::{Incarnation, OriginRun},
 };
 
 use crate::codec::Reader;
@@ -294,27 +294,30 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).expect("a batch is below 4 GiB")
 }
 
-/// A row that was read back and checked.
+/// The header of a row, read back and checked.
 #[derive(Debug, Clone)]
-pub(crate) struct StoredRow {
-    pub(crate) batch: Batch,
-    /// The CRC32C each event must have.
-    crcs: Vec<u32>,
-    runs: Vec<Run>,
-    pub(crate) received_ms: u64,
+pub(crate) struct Header {
+    /// Bytes of the header.
+    len: usize,
+    received_ms: u64,
     nonce: u64,
     chain: u64,
+    runs: Vec<Run>,
+    origins: Vec<OriginRun>,
+    /// Where each event ends in the body.
+    ends: Vec<u32>,
+    /// The CRC32C each event must have.
+    crcs: Vec<u32>,
 }
 
-impl StoredRow {
-    /// Reads a row; `None` if its header is damaged.
-    pub(crate) fn read(key: &[u8; 16], value: &Bytes) -> Option<Self> {
+impl Header {
+    /// Reads the header of a row; `None` if it is damaged. The events need not be there.
+    pub(crate) fn read(key: &[u8; 16], value: &[u8]) -> Option<Self> {
         let mut fixed = Reader(value);
         let version = fixed.byte()?;
         fixed.take(3)?;
-        let (events, _lane, header_len) = (fixed.u32()?, fixed.u32()?, fixed.u32()? as usize);
-        let header = value.get(..header_len)?;
-        let (checked, crc) = header.split_last_chunk::<4>()?;
+        let (events, _lane, len) = (fixed.u32()?, fixed.u32()?, fixed.u32()? as usize);
+        let (checked, crc) = value.get(..len)?.split_last_chunk::<4>()?;
         let is = crc32c::crc32c_append(crc32c::crc32c(key), checked);
         if version != VERSION || is != u32::from_le_bytes(*crc) {
             return None;
@@ -324,45 +327,87 @@ impl StoredRow {
         let mut rest = Reader(checked.get(FIXED..)?);
         let runs = (0..run_count)
             .map(|_| read_run(&mut rest))
-            .collect::<Option<Vec<_>>>()?;
+            .collect::<Option<_>>()?;
         let origins = (0..origin_count)
             .map(|_| read_origins(&mut rest))
-            .collect::<Option<Vec<_>>>()?;
+            .collect::<Option<_>>()?;
         let per_event = rest.take(events as usize * 8)?;
         let pairs = per_event.chunks_exact(8).map(|pair| {
             let mut pair = Reader(pair);
             Some((pair.u32()?, pair.u32()?))
         });
-        let (ends, crcs): (Vec<_>, Vec<_>) = pairs.collect::<Option<Vec<_>>>()?.into_iter().unzip();
-        let batch = Batch::from_stored(value.slice(header_len..), ends).ok()?;
-        let batch = batch.with_origins(Origins::from_runs(origins));
+        let (ends, crcs) = pairs.collect::<Option<Vec<_>>>()?.into_iter().unzip();
         Some(Self {
-            batch,
-            crcs,
-            runs,
+            len,
             received_ms,
             nonce,
             chain,
+            runs,
+            origins,
+            ends,
+            crcs,
+        })
+    }
+
+    /// The chain after the last event at `position` of a row that begins at `first`; `None` if the
+    /// row ends before.
+    pub(crate) fn chain_at(&self, first: u64, position: u64) -> Option<u64> {
+        let offsets = offsets(&self.runs);
+        let reaches = offsets
+            .last()
+            .is_some_and(|last| first + u64::from(*last) >= position);
+        let events = offsets.into_iter().zip(&self.crcs);
+        let mut chain = self.chain;
+        for (offset, crc) in events {
+            let at = first + u64::from(offset);
+            if at > position {
+                break;
+            }
+            chain = link(chain, at, *crc, self.nonce);
+        }
+        reaches.then_some(chain)
+    }
+}
+
+/// A row that was read back and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRow {
+    pub(crate) batch: Batch,
+    pub(crate) received_ms: u64,
+    header: Header,
+}
+
+impl StoredRow {
+    /// Reads a row; `None` if its header is damaged.
+    pub(crate) fn read(key: &[u8; 16], value: &Bytes) -> Option<Self> {
+        let mut header = Header::read(key, value)?;
+        let ends = std::mem::take(&mut header.ends);
+        let origins = Origins::from_runs(std::mem::take(&mut header.origins));
+        let batch = Batch::from_stored(value.slice(header.len..), ends).ok()?;
+        Some(Self {
+            batch: batch.with_origins(origins),
+            received_ms: header.received_ms,
+            header,
         })
     }
 
     /// Whether the `n`-th event is what was written.
     pub(crate) fn is_sound(&self, n: usize) -> bool {
         let event = self.batch.get(n);
-        event.is_some_and(|event| self.crcs.get(n) == Some(&crc32c::crc32c(event.as_bytes())))
+        let crc = self.header.crcs.get(n);
+        event.is_some_and(|event| crc == Some(&crc32c::crc32c(event.as_bytes())))
     }
 
     /// The chain after the last event of a row that begins at this position.
     pub(crate) fn chain_after(&self, first: u64) -> u64 {
-        let events = self.offsets().into_iter().zip(&self.crcs);
-        events.fold(self.chain, |chain, (offset, crc)| {
-            link(chain, first + u64::from(offset), *crc, self.nonce)
-        })
+        let last = self.offsets().last().copied().unwrap_or_default();
+        let end = self.header.chain_at(first, first + u64::from(last));
+        end.unwrap_or(self.header.chain)
     }
 
     /// The position of each event, counted from the row's first.
     pub(crate) fn offsets(&self) -> Vec<u32> {
-        offsets(&self.runs)
+        offsets(&self.header.runs)
     }
 }
 
@@ -396,21 +441,6 @@ fn offsets(runs: &[Run]) -> Vec<u32> {
 /// The position of each event of a batch that is not on disk, counted from the first.
 pub(crate) fn offsets_of(batch: &Batch) -> Vec<u32> {
     offsets(&position_runs(batch))
-}
-
-/// Joins positions to runs.
-pub(crate) fn join_positions(positions: impl IntoIterator<Item = u64>) -> Vec<PositionRun> {
-    let mut runs: Vec<PositionRun> = Vec::new();
-    for position in positions {
-        match runs.last_mut() {
-            Some(run) if run.first + u64::from(run.count) == position => run.count += 1,
-            _ => runs.push(PositionRun {
-                first: position,
-                count: 1,
-            }),
-        }
-    }
-    runs
 }
 
 #[cfg(test)]

@@ -92,8 +92,8 @@ pub(crate) struct State {
     /// Every counter, with what is on its way to the disk.
     pub(crate) ledger: BTreeMap<CountKey, u64>,
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
-    /// Next position of each memory channel.
-    pub(crate) next_in_memory: Vec<u64>,
+    /// The position that each channel gives next.
+    pub(crate) next: Vec<u64>,
     pub(crate) status: Status,
 }
 

@@ -7,19 +7,21 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use levada_core::{
     ChannelName, Commit, Incarnation, Lease, Marks, PartId, PutError, Settlement, Store, TakeError,
-    Want,
+    Want, hop::Lane,
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    keys::{self, BORDERS, LaneId, SMALL},
+    chain,
+    keys::LaneId,
     lease, open as opening,
     params::{OpenError, StoreParams},
     put, settle,
     shared::{Shared, Status},
-    writer::{Border, read_borders},
+    writer::Border,
 };
 
 /// An open store: durable and memory channels, marks, dead letters and counters.
@@ -170,28 +172,8 @@ impl Stores {
             lane: crate::LANE,
         };
         let base = self.shared.base().ok_or("the store is closed")?;
-        borders(&base.db, lane).map_err(|error| error.to_string())
+        chain::borders(&base.db, lane).map_err(|error| error.to_string())
     }
-}
-
-fn borders(db: &redb::Database, lane: LaneId) -> Result<Vec<Border>, redb::Error> {
-    use redb::ReadableDatabase;
-    let txn = db.begin_read()?;
-    let mut borders = Vec::new();
-    let (from, to) = (
-        keys::old_borders(lane, 0),
-        keys::old_borders(lane, u32::MAX),
-    );
-    for group in txn.open_table(BORDERS)?.range(from..=to)? {
-        let (key, value) = group?;
-        borders.extend(read_borders(&key.value(), value.value()));
-    }
-    let key = keys::of_lane(keys::BORDER, lane);
-    if let Some(value) = txn.open_table(SMALL)?.get(&key[..])? {
-        borders.extend(read_borders(&key, value.value()));
-    }
-    borders.sort_unstable_by_key(|border| border.position);
-    Ok(borders)
 }
 
 impl Drop for Stores {
@@ -226,5 +208,22 @@ impl Store for Stores {
         let state = self.shared.lock();
         let marks = state.marks.get(part).into_iter().flatten();
         Marks::new(marks.map(|(key, value)| (key.clone(), value.clone())))
+    }
+
+    fn mark(&self, part: &PartId, key: &str) -> Option<Bytes> {
+        self.shared.lock().marks.get(part)?.get(key).cloned()
+    }
+
+    fn lane(&self, channel: &ChannelName, lane: u32) -> Result<Lane, TakeError> {
+        chain::lane(&self.shared, channel, lane)
+    }
+
+    fn chain_at(
+        &self,
+        channel: &ChannelName,
+        lane: u32,
+        position: u64,
+    ) -> Result<Option<u64>, TakeError> {
+        chain::chain_at(&self.shared, channel, lane, position)
     }
 }

@@ -214,6 +214,7 @@ impl Writer {
         let mut filled = vec![false; self.shared.channels.len()];
         for (channel, entry) in done.entries {
             filled[channel] = true;
+            state.next[channel] = self.heads.get(&channel).map_or(1, |head| head.next);
             state.queues[channel].push(entry);
         }
         for staged in work.inbox.commits {
@@ -392,13 +393,13 @@ pub(crate) fn fill_memory(
     batch: levada_core::Batch,
     received_ms: u64,
 ) {
-    let first = state.next_in_memory[channel];
+    let first = state.next[channel];
     let count = u32::try_from(batch.len()).expect("a batch is below 4 GiB");
     let bytes = u32::try_from(batch.bytes()).expect("a batch is below 4 GiB");
     let families = crate::row::family_starts(&batch).is_some();
     let mut entry = Entry::new(first, received_ms, count, bytes, families);
     entry.hold(batch);
-    state.next_in_memory[channel] = first + u64::from(count);
+    state.next[channel] = first + u64::from(count);
     state.queues[channel].push(entry);
 }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use levada_core::{
     Chance, Commit, Count, Counter, Lease, Marks, PartId, PutError, Settlement, Stopper, Store,
     SystemClock, TakeError, TaskSet, Want,
+    hop::Lane,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
 };
 use levada_flow::{Flow, Plan, Surroundings};
@@ -80,6 +81,19 @@ impl Store for Shown {
 
     fn marks(&self, _: &PartId) -> Marks {
         Marks::default()
+    }
+
+    fn lane(&self, _: &levada_core::ChannelName, _: u32) -> Result<Lane, TakeError> {
+        Err(TakeError::Closed)
+    }
+
+    fn chain_at(
+        &self,
+        _: &levada_core::ChannelName,
+        _: u32,
+        _: u64,
+    ) -> Result<Option<u64>, TakeError> {
+        Err(TakeError::Closed)
     }
 }
 

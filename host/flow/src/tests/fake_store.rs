@@ -8,10 +8,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use levada_core::{
-    Batch, ChannelName, Commit, Count, Counter, DeadLetter, Effects, Lease, MarkWrite, Marks,
-    Outcome, PartId, Positions, PutError, Settlement, Store, TakeError, Want,
+    Batch, ChannelName, Commit, Count, Counter, DeadLetter, Effects, Incarnation, Lease, MarkWrite,
+    Marks, Outcome, PartId, Positions, PutError, Settlement, Store, TakeError, Want,
+    hop::Lane,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
-    origin::PositionRun,
     store::Need,
 };
 use tokio::{sync::Notify, time};
@@ -146,6 +146,10 @@ impl FakeStore {
             .cloned()
     }
 
+    pub(super) fn set_mark(&self, part: &str, mark: MarkWrite) {
+        self.state().write_marks(&super::part(part), &[mark]);
+    }
+
     pub(super) fn log(&self, what: impl Into<String>) {
         self.state().log.push(what.into());
     }
@@ -204,15 +208,11 @@ impl FakeStore {
         if positions.is_empty() {
             return Ok(None);
         }
-        let runs = positions.iter().map(|first| PositionRun {
-            first: *first,
-            count: 1,
-        });
         Ok(Some(Lease {
             channel: channel.clone(),
             lane: 0,
             batch: Batch::from_stored(data.into(), ends).unwrap(),
-            positions: Positions(runs.collect()),
+            positions: Positions::from_each(positions.iter().copied()),
             attempts,
             received_ms: 0,
             hold: Box::new(Hold {
@@ -364,6 +364,20 @@ impl Store for FakeStore {
 
     fn marks(&self, part: &PartId) -> Marks {
         Marks::new(self.state().marks.get(part).cloned().unwrap_or_default())
+    }
+
+    fn lane(&self, channel: &ChannelName, _lane: u32) -> Result<Lane, TakeError> {
+        let state = self.state();
+        let channel = &state.channels[channel];
+        let oldest = channel.events.keys().next().copied();
+        Ok(Lane {
+            incarnation: Incarnation([1; 16]),
+            oldest: oldest.unwrap_or(channel.next),
+        })
+    }
+
+    fn chain_at(&self, channel: &ChannelName, _: u32, at: u64) -> Result<Option<u64>, TakeError> {
+        Ok((at < self.state().channels[channel].next).then_some(at))
     }
 }
 

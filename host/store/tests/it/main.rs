@@ -5,5 +5,6 @@ mod contract;
 mod disk;
 mod faults;
 mod grouping;
+mod hop;
 mod model;
 mod place;

@@ -1,0 +1,101 @@
+//! A lane as a hop sees it: where it begins, and the chain at a position (delivery contract D4).
+
+use levada_core::{ChannelName, TakeError, hop::Lane, tasks::in_place};
+use redb::{Database, ReadableDatabase};
+
+use crate::{
+    keys::{self, BORDERS, LaneId, ROWS, SMALL},
+    row::Header,
+    shared::Shared,
+    writer::{Border, read_borders},
+};
+
+/// Under which incarnation positions are given, and where the lane begins.
+pub(crate) fn lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<Lane, TakeError> {
+    let at = channel(shared, name, lane)?;
+    let state = shared.lock();
+    let oldest = state.queues[at].oldest().unwrap_or(state.next[at]);
+    let durable = shared.channels[at].is_durable();
+    let incarnation = if durable {
+        shared.incarnation
+    } else {
+        shared.origin
+    };
+    Ok(Lane {
+        incarnation,
+        oldest,
+    })
+}
+
+/// The chain after the last event at a position, if it is known.
+pub(crate) fn chain_at(
+    shared: &Shared,
+    name: &ChannelName,
+    lane: u32,
+    position: u64,
+) -> Result<Option<u64>, TakeError> {
+    let at = channel(shared, name, lane)?;
+    if !shared.channels[at].is_durable() {
+        let given = position < shared.lock().next[at];
+        return Ok(given.then_some(0));
+    }
+    let base = shared.base().ok_or(TakeError::Closed)?;
+    let id = LaneId {
+        channel: shared.channels[at].id,
+        lane,
+    };
+    let read = || in_place(|| find(&base.db, id, position));
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| TakeError::Store {
+            reason: error.to_string(),
+        }),
+        Err(_) => Err(TakeError::Store {
+            reason: "the storage engine panicked".into(),
+        }),
+    }
+}
+
+fn channel(shared: &Shared, name: &ChannelName, lane: u32) -> Result<usize, TakeError> {
+    let known = shared.channel(name).filter(|_| lane == crate::LANE);
+    known.ok_or_else(|| TakeError::NoChannel {
+        channel: name.to_string(),
+    })
+}
+
+/// Looks in the row that holds the position, and then among the borders.
+fn find(db: &Database, lane: LaneId, position: u64) -> Result<Option<u64>, redb::Error> {
+    let txn = db.begin_read()?;
+    let rows = txn.open_table(ROWS)?;
+    let upto = keys::row(lane, 0)..=keys::row(lane, position);
+    if let Some(row) = rows.range(upto)?.next_back() {
+        let (key, value) = row?;
+        let (_, first) = keys::parse_row(&key.value());
+        let header = Header::read(&key.value(), value.value());
+        if let Some(chain) = header.and_then(|header| header.chain_at(first, position)) {
+            return Ok(Some(chain));
+        }
+    }
+    let borders = borders(db, lane)?;
+    let border = borders.iter().find(|border| border.position == position);
+    Ok(border.map(|border| border.chain))
+}
+
+/// Where rows that have left a lane ended, oldest first.
+pub(crate) fn borders(db: &Database, lane: LaneId) -> Result<Vec<Border>, redb::Error> {
+    let txn = db.begin_read()?;
+    let mut borders = Vec::new();
+    let (from, to) = (
+        keys::old_borders(lane, 0),
+        keys::old_borders(lane, u32::MAX),
+    );
+    for group in txn.open_table(BORDERS)?.range(from..=to)? {
+        let (key, value) = group?;
+        borders.extend(read_borders(&key.value(), value.value()));
+    }
+    let key = keys::of_lane(keys::BORDER, lane);
+    if let Some(value) = txn.open_table(SMALL)?.get(&key[..])? {
+        borders.extend(read_borders(&key, value.value()));
+    }
+    borders.sort_unstable_by_key(|border| border.position);
+    Ok(borders)
+}
