@@ -1,25 +1,26 @@
 //! The plug for sinks.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::{Batch, MarkWrite, Marks, Outcomes, RunContext};
+use crate::{Hop, Lease, MarkWrite, Marks, Outcomes, RunContext};
 
 /// Gives events away. A sink never sees a channel: it is handed a batch and says what became of it.
 #[async_trait]
 pub trait Sink: Send + Sync + fmt::Debug {
     /// Checks what can be checked early, and picks up from the marks it wrote last time. A peer
     /// that cannot be reached is no error here: `deliver` finds out and is retried.
-    async fn open(&mut self, marks: &Marks) -> Result<(), OpenError>;
+    /// `hop` is for sinks whose peer may be another Levada.
+    async fn open(&mut self, marks: &Marks, hop: &Arc<dyn Hop>) -> Result<(), OpenError>;
 
-    /// Delivers a batch. `Done` means that the other side has it for good.
+    /// Delivers the events of a lease. `Done` means that the other side has them for good.
     ///
     /// Called in the order of the channel, with up to [`window`](Self::window) calls at once; each
     /// is polled once before the next is made. May be dropped at any await: then nothing counts as
     /// delivered.
-    async fn deliver(&self, batch: &Batch, cx: &RunContext) -> Result<Delivery, SinkError>;
+    async fn deliver(&self, lease: &Lease, cx: &RunContext) -> Result<Delivery, SinkError>;
 
     /// How many batches may be in flight at once.
     fn window(&self) -> usize {

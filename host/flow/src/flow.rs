@@ -77,7 +77,11 @@ impl Flow {
         let mut sinks: Vec<_> = plan
             .sinks
             .iter()
-            .map(|sink| around.sink(sink, &sinks_stop))
+            .map(|sink| {
+                let same = |other: &&SinkPlan| other.channel == sink.channel;
+                let alone = plan.sinks.iter().filter(same).count() == 1;
+                around.sink(sink, alone, &sinks_stop)
+            })
             .collect();
 
         let mut errors = Vec::new();
@@ -193,7 +197,7 @@ impl Surroundings {
         }
     }
 
-    fn sink(&self, plan: &SinkPlan, stop: &Stop) -> Part {
+    fn sink(&self, plan: &SinkPlan, alone: bool, stop: &Stop) -> Part {
         let channels = vec![plan.channel.clone()];
         let cell = Cell::new(plan.part.clone(), channels, Arc::clone(&self.clock));
         let memory = |info: &levada_core::inspect::ChannelInfo| {
@@ -201,6 +205,7 @@ impl Surroundings {
         };
         let with = With {
             channel: plan.channel.clone(),
+            alone,
             want: plan.want,
             retry: plan.retry,
             empties: self.inspect.channels().iter().any(memory),

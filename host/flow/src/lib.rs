@@ -13,6 +13,7 @@ mod selectors;
 
 mod flow;
 
+mod hop;
 mod in_flight;
 mod ingest;
 mod route;

@@ -4,8 +4,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use levada_core::{
-    ChannelName, Commit, Delivery, Effects, Lease, OpenError, RunContext, Sink, SinkError, Store,
-    TakeError, Want, factory::Build, inspect::Inspect,
+    ChannelName, Commit, Delivery, Effects, Hop, Lease, OpenError, RunContext, Sink, SinkError,
+    Store, TakeError, Want, factory::Build, inspect::Inspect,
 };
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
@@ -14,6 +14,7 @@ use crate::{
     attempts::Attempts,
     back_off::BackOff,
     flights::Flights,
+    hop::SinkHop,
     metrics::SinkMetrics,
     plan::Retry,
     status::{Cell, Doing, State},
@@ -32,6 +33,8 @@ pub(crate) struct SinkRunner {
 /// What a running sink is surrounded by.
 pub(crate) struct With {
     pub(crate) channel: ChannelName,
+    /// Whether no other sink empties it.
+    pub(crate) alone: bool,
     pub(crate) want: Want,
     pub(crate) retry: Retry,
     /// Whether the channel is emptied before the sink stops: what it holds would be lost.
@@ -43,6 +46,17 @@ pub(crate) struct With {
     pub(crate) cell: Arc<Cell>,
 }
 
+impl With {
+    fn hop(&self) -> Arc<dyn Hop> {
+        Arc::new(SinkHop {
+            store: Arc::clone(&self.store),
+            channel: self.channel.clone(),
+            alone: self.alone,
+            context: self.context.clone(),
+        })
+    }
+}
+
 #[async_trait]
 impl Runner for SinkRunner {
     async fn open(&mut self) -> Result<(), OpenError> {
@@ -50,8 +64,8 @@ impl Runner for SinkRunner {
             old.close().await;
         }
         let mut sink = (self.build)();
-        sink.open(&self.with.store.marks(&self.with.context.part))
-            .await?;
+        let marks = self.with.store.marks(&self.with.context.part);
+        sink.open(&marks, &self.with.hop()).await?;
         self.sink = Some(sink);
         Ok(())
     }
@@ -204,7 +218,7 @@ impl<'a> Running<'a> {
         metrics.attempted_events.add(lease.batch.len() as u64);
         let began = Instant::now();
         let flight = async move {
-            let answer = sink.deliver(&lease.batch, &with.context).await;
+            let answer = sink.deliver(&lease, &with.context).await;
             Landed {
                 lease,
                 answer,

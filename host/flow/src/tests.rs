@@ -5,6 +5,7 @@ mod fake_store;
 
 mod balance;
 mod drains;
+mod hops;
 mod hostile_sinks;
 mod ingests;
 mod sinks;

@@ -156,7 +156,10 @@ impl Case<'_> {
         } else {
             Outcomes::Each(each)
         };
-        let settlement = self.settlement(outcomes, effects, marks, confirm);
+        // A receiver's mark may go beyond an event that left another way: after a crash it would pass
+        // for delivered, unless this is on disk before anything behind it is sent.
+        let durable = confirm || tally.dead + tally.discarded > 0;
+        let settlement = self.settlement(outcomes, effects, marks, durable);
         Verdict {
             settlement,
             confirm,

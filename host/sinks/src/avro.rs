@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use fail::fail_point;
 use levada_core::{
-    Batch, ByteSize, Delivery, Marks, OpenError, Outcome, Outcomes, PartId, Problems, RunContext,
-    Sink, SinkError, SinkKind, Table, factory::SinkFactory, params,
+    Batch, ByteSize, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId, Problems,
+    RunContext, Sink, SinkError, SinkKind, Table, factory::SinkFactory, params,
 };
 use levada_net::{Transport, host_and_port};
 use levada_rpc::{Answer, Client, ClientError, Meta, Method, Reply, Status, codec};
@@ -120,11 +120,12 @@ struct AvroSink {
 
 #[async_trait]
 impl Sink for AvroSink {
-    async fn open(&mut self, _marks: &Marks) -> Result<(), OpenError> {
+    async fn open(&mut self, _: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
         Ok(())
     }
 
-    async fn deliver(&self, batch: &Batch, _cx: &RunContext) -> Result<Delivery, SinkError> {
+    async fn deliver(&self, lease: &Lease, _cx: &RunContext) -> Result<Delivery, SinkError> {
+        let batch = &lease.batch;
         let max_frame = self.params.max_frame.as_usize();
         if codec::fitting(batch.lengths(), max_frame) == batch.len() {
             return self.send(batch).await.map(|()| Delivery::done());

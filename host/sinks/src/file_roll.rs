@@ -22,7 +22,7 @@ use std::{
 
 use async_trait::async_trait;
 use levada_core::{
-    Batch, ByteSize, Clock, Delivery, MarkWrite, Marks, OpenError, PartId, Problem, Problems,
+    ByteSize, Clock, Delivery, Hop, Lease, MarkWrite, Marks, OpenError, PartId, Problem, Problems,
     RunContext, Sink, SinkError, Table, factory::SinkFactory, params, settings::Params as _, tasks,
 };
 use levada_telemetry::{Counter, Gauge, Registry};
@@ -250,7 +250,7 @@ impl FileRollSink {
 
 #[async_trait]
 impl Sink for FileRollSink {
-    async fn open(&mut self, marks: &Marks) -> Result<(), OpenError> {
+    async fn open(&mut self, marks: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
         let settings = Arc::clone(self.settings.as_ref().map_err(OpenError::new)?);
         let (disk, marks, now) = (Arc::clone(&self.disk), marks.clone(), self.now());
         // The old one holds the lock.
@@ -261,8 +261,8 @@ impl Sink for FileRollSink {
         Ok(())
     }
 
-    async fn deliver(&self, batch: &Batch, _cx: &RunContext) -> Result<Delivery, SinkError> {
-        let (batch, now) = (batch.clone(), self.now());
+    async fn deliver(&self, lease: &Lease, _cx: &RunContext) -> Result<Delivery, SinkError> {
+        let (batch, now) = (lease.batch.clone(), self.now());
         let marks = self.step(move |roller| roller.write(&batch, now)).await?;
         Ok(Delivery {
             marks,

@@ -9,6 +9,9 @@ mod file_roll;
 mod logger;
 mod null;
 
+#[cfg(test)]
+mod fake_hop;
+
 use std::sync::Arc;
 
 use levada_core::{Chance, Clock, SinkKind};

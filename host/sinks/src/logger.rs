@@ -1,9 +1,11 @@
 //! Writes events to the log at INFO, as Flume's logger sink does: for looking at a flow while it is
 //! built, not for keeping anything.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use levada_core::{
-    Batch, Delivery, EventRef, Marks, OpenError, PartId, RunContext, Sink, SinkError,
+    Delivery, EventRef, Hop, Lease, Marks, OpenError, PartId, RunContext, Sink, SinkError,
     factory::SinkFactory, params,
 };
 use tracing::info;
@@ -38,12 +40,12 @@ struct LoggerSink {
 
 #[async_trait]
 impl Sink for LoggerSink {
-    async fn open(&mut self, _marks: &Marks) -> Result<(), OpenError> {
+    async fn open(&mut self, _: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
         Ok(())
     }
 
-    async fn deliver(&self, batch: &Batch, cx: &RunContext) -> Result<Delivery, SinkError> {
-        for event in batch.iter() {
+    async fn deliver(&self, lease: &Lease, cx: &RunContext) -> Result<Delivery, SinkError> {
+        for event in lease.batch.iter() {
             let headers = headers_text(event, self.max_bytes);
             let body = shown(event.body(), self.max_bytes);
             info!(sink = %cx.part, headers, body, bytes = event.body().len(), "event");

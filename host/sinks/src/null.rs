@@ -1,9 +1,11 @@
 //! Takes events and forgets them, as Flume's null sink does.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use levada_core::{
-    Batch, Delivery, Marks, OpenError, PartId, RunContext, Sink, SinkError, factory::SinkFactory,
-    params,
+    Delivery, Hop, Lease, Marks, OpenError, PartId, RunContext, Sink, SinkError,
+    factory::SinkFactory, params,
 };
 use levada_telemetry::{Counter, Registry};
 
@@ -49,12 +51,12 @@ struct NullSink {
 
 #[async_trait]
 impl Sink for NullSink {
-    async fn open(&mut self, _marks: &Marks) -> Result<(), OpenError> {
+    async fn open(&mut self, _: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
         Ok(())
     }
 
-    async fn deliver(&self, batch: &Batch, _cx: &RunContext) -> Result<Delivery, SinkError> {
-        self.bytes.add(batch.bytes() as u64);
+    async fn deliver(&self, lease: &Lease, _cx: &RunContext) -> Result<Delivery, SinkError> {
+        self.bytes.add(lease.batch.bytes() as u64);
         Ok(Delivery::done())
     }
 }

@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use levada_core::{
-    Batch, Delivery, Effects, Ingest, InterceptError, Interceptor, MarkWrite, Marks, OpenError,
-    RunContext, Sink, SinkError, Source, SourceError, Want, interceptor::Call,
+    Batch, Delivery, Effects, Hop, Ingest, InterceptError, Interceptor, Lease, MarkWrite, Marks,
+    OpenError, RunContext, Sink, SinkError, Source, SourceError, Want, interceptor::Call,
 };
 
 use crate::{Link, Replicating, Retry, SinkPlan, SourcePlan};
@@ -157,13 +157,13 @@ impl FakeSink {
 
 #[async_trait]
 impl Sink for FakeSink {
-    async fn open(&mut self, _marks: &Marks) -> Result<(), OpenError> {
+    async fn open(&mut self, _: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
         (self.on_open)(self.opened.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    async fn deliver(&self, batch: &Batch, cx: &RunContext) -> Result<Delivery, SinkError> {
+    async fn deliver(&self, lease: &Lease, cx: &RunContext) -> Result<Delivery, SinkError> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.run)(call, batch.clone(), cx.clone()).await
+        (self.run)(call, lease.batch.clone(), cx.clone()).await
     }
 
     fn window(&self) -> usize {

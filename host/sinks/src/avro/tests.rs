@@ -66,7 +66,9 @@ impl World {
     }
 
     async fn deliver(&self, batch: &Batch) -> Result<Delivery, SinkError> {
-        self.sink.deliver(batch, &self.cx).await
+        self.sink
+            .deliver(&Lease::loose(batch.clone()), &self.cx)
+            .await
     }
 
     /// Serves connections, one after the other, as `does` says; then gives the bodies it took.

@@ -3,13 +3,14 @@ mod world;
 
 use jiff::tz::TimeZone;
 use levada_core::{
-    BatchBuilder, Chance, Name, PartKind, Stopper, SystemClock, Value,
+    Batch, BatchBuilder, Chance, Name, PartKind, Stopper, SystemClock, Value,
     batch::EventRef,
     settings::{Key, ValueKind},
 };
 use tempfile::TempDir;
 
 use super::*;
+use crate::fake_hop::FakeHop;
 
 fn event(headers: &[(&str, &str)], body: &[u8]) -> Batch {
     let mut builder = BatchBuilder::default();
@@ -195,8 +196,11 @@ async fn files_get_their_names_when_the_settlement_is_on_disk() {
     let folder = TempDir::new().unwrap();
     let mut sink = sink(&folder, &[roll(&[("events", 3.into())])]);
     let cx = context();
-    sink.open(&Marks::default()).await.unwrap();
-    let delivery = sink.deliver(&numbered(0..7), &cx).await.unwrap();
+    sink.open(&Marks::default(), &FakeHop::any()).await.unwrap();
+    let delivery = sink
+        .deliver(&Lease::loose(numbered(0..7)), &cx)
+        .await
+        .unwrap();
     assert!(delivery.confirm);
     let tmp = |n| format!("x-00000{n}.log.files.tmp");
     assert_eq!(names(&folder), [tmp(1), tmp(2), tmp(3)]);
@@ -209,7 +213,10 @@ async fn files_get_their_names_when_the_settlement_is_on_disk() {
     let first = std::fs::read_to_string(folder.path().join("x-000001.log")).unwrap();
     assert_eq!(first, "0\n1\n2\n");
     // The marks of named files go with the next delivery.
-    let delivery = sink.deliver(&numbered(7..8), &cx).await.unwrap();
+    let delivery = sink
+        .deliver(&Lease::loose(numbered(7..8)), &cx)
+        .await
+        .unwrap();
     let marks = apply(&marks, delivery.marks);
     sink.settled().await.unwrap();
     assert_eq!(marks.iter().count(), 2, "{marks:?}");
@@ -223,16 +230,28 @@ async fn what_was_not_settled_is_cut_off_at_the_next_start() {
     let folder = TempDir::new().unwrap();
     let cx = context();
     let mut first = sink(&folder, &[]);
-    first.open(&Marks::default()).await.unwrap();
-    let delivery = first.deliver(&numbered(0..2), &cx).await.unwrap();
+    first
+        .open(&Marks::default(), &FakeHop::any())
+        .await
+        .unwrap();
+    let delivery = first
+        .deliver(&Lease::loose(numbered(0..2)), &cx)
+        .await
+        .unwrap();
     let marks = apply(&Marks::default(), delivery.marks);
     first.settled().await.unwrap();
-    first.deliver(&numbered(2..4), &cx).await.unwrap();
+    first
+        .deliver(&Lease::loose(numbered(2..4)), &cx)
+        .await
+        .unwrap();
     // The process is gone: nothing is closed, and the marks are the old ones.
     drop(first);
     let mut second = sink(&folder, &[]);
-    second.open(&marks).await.unwrap();
-    let delivery = second.deliver(&numbered(2..5), &cx).await.unwrap();
+    second.open(&marks, &FakeHop::any()).await.unwrap();
+    let delivery = second
+        .deliver(&Lease::loose(numbered(2..5)), &cx)
+        .await
+        .unwrap();
     let _marks = apply(&marks, delivery.marks);
     second.settled().await.unwrap();
     second.close().await;
@@ -247,14 +266,14 @@ async fn old_and_idle_files_end_by_themselves() {
     let cx = context();
     let times = [("every", "1h".into()), ("idle", "1m".into())];
     let mut sink = sink(&folder, &[roll(&times), ("file", "%{h}".into())]);
-    sink.open(&Marks::default()).await.unwrap();
+    sink.open(&Marks::default(), &FakeHop::any()).await.unwrap();
     assert_eq!(sink.tick_after(), None);
-    sink.deliver(&event(&[("h", "a")], b"1"), &cx)
+    sink.deliver(&Lease::loose(event(&[("h", "a")], b"1")), &cx)
         .await
         .unwrap();
     sink.settled().await.unwrap();
     tokio::time::advance(Duration::from_secs(30)).await;
-    sink.deliver(&event(&[("h", "b")], b"2"), &cx)
+    sink.deliver(&Lease::loose(event(&[("h", "b")], b"2")), &cx)
         .await
         .unwrap();
     sink.settled().await.unwrap();
@@ -271,12 +290,14 @@ async fn only_so_many_files_are_open() {
     let folder = TempDir::new().unwrap();
     let cx = context();
     let mut sink = sink(&folder, &[("file", "%{h}".into()), ("max-open", 2.into())]);
-    sink.open(&Marks::default()).await.unwrap();
+    sink.open(&Marks::default(), &FakeHop::any()).await.unwrap();
     let mut builder = BatchBuilder::default();
     for (host, body) in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("b", "5")] {
         builder.push([("h", host)], body.as_bytes());
     }
-    sink.deliver(&builder.finish(), &cx).await.unwrap();
+    sink.deliver(&Lease::loose(builder.finish()), &cx)
+        .await
+        .unwrap();
     sink.settled().await.unwrap();
     sink.close().await;
     let expected = [
@@ -297,9 +318,12 @@ async fn only_so_many_files_are_open() {
 async fn two_agents_do_not_share_a_sink() {
     let folder = TempDir::new().unwrap();
     let mut first = sink(&folder, &[]);
-    first.open(&Marks::default()).await.unwrap();
+    first
+        .open(&Marks::default(), &FakeHop::any())
+        .await
+        .unwrap();
     let error = sink(&folder, &[])
-        .open(&Marks::default())
+        .open(&Marks::default(), &FakeHop::any())
         .await
         .unwrap_err();
     assert!(
@@ -307,7 +331,10 @@ async fn two_agents_do_not_share_a_sink() {
         "{error}"
     );
     first.close().await;
-    sink(&folder, &[]).open(&Marks::default()).await.unwrap();
+    sink(&folder, &[])
+        .open(&Marks::default(), &FakeHop::any())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -315,8 +342,10 @@ async fn a_name_that_is_taken_is_not_overwritten() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("x-000001.log"), "mine").unwrap();
     let mut sink = sink(&folder, &[]);
-    sink.open(&Marks::default()).await.unwrap();
-    sink.deliver(&numbered(0..1), &context()).await.unwrap();
+    sink.open(&Marks::default(), &FakeHop::any()).await.unwrap();
+    sink.deliver(&Lease::loose(numbered(0..1)), &context())
+        .await
+        .unwrap();
     sink.settled().await.unwrap();
     sink.close().await;
     assert_eq!(names(&folder), ["x-000001.log", "x-000002.log"]);
@@ -329,12 +358,21 @@ async fn files_are_kept_when_the_store_has_forgotten_them() {
     let folder = TempDir::new().unwrap();
     let cx = context();
     let mut first = sink(&folder, &[]);
-    first.open(&Marks::default()).await.unwrap();
-    first.deliver(&numbered(0..2), &cx).await.unwrap();
+    first
+        .open(&Marks::default(), &FakeHop::any())
+        .await
+        .unwrap();
+    first
+        .deliver(&Lease::loose(numbered(0..2)), &cx)
+        .await
+        .unwrap();
     first.settled().await.unwrap();
     drop(first);
     let mut second = sink(&folder, &[]);
-    second.open(&Marks::default()).await.unwrap();
+    second
+        .open(&Marks::default(), &FakeHop::any())
+        .await
+        .unwrap();
     second.close().await;
     assert_eq!(names(&folder), ["x-000001.log.recovered"]);
     let text = std::fs::read_to_string(folder.path().join("x-000001.log.recovered")).unwrap();
