@@ -34,12 +34,9 @@ mod row;
 
 mod disk;
 mod file;
-mod folder;
 mod lock;
 mod meter;
 mod overlay;
-mod pages;
-mod trouble;
 
 #[doc(hidden)]
 pub mod testing;
@@ -50,6 +47,7 @@ pub use params::{
     Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,
     StoreParams,
 };
+pub use redb::StorageBackend;
 pub use stores::{Closed, Stores, open};
 pub use writer::Border;
 

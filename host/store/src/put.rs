@@ -382,7 +382,7 @@ fn stage(
         counts: prepared.counts,
         received_ms: commit.received_ms,
         needs: extra,
-        reply: Some(reply),
+        reply,
     });
     drop(state);
     shared.wake.notify_all();

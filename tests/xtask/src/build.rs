@@ -5,7 +5,7 @@ use std::{process::Command, time::Instant};
 use anyhow::Result;
 
 use crate::{
-    guests, peers,
+    guests,
     step::{self, Workspace},
 };
 
@@ -42,7 +42,6 @@ pub(crate) fn test(workspace: &Workspace, rest: &[String]) -> Result<()> {
     let start = Instant::now();
     guests::build(workspace)?;
     guests::build_foreign(workspace)?;
-    peers::fetch_or_skip(workspace)?;
     step::run("host", &mut host(workspace), MEND)?;
     let mut cargo = workspace.cargo(["test", "--workspace"]);
     // Tests below `tests/` find the guests themselves; those of single crates are told.
@@ -74,6 +73,16 @@ pub(crate) fn kill(workspace: &Workspace, rounds: u32) -> Result<()> {
         &mut cargo,
         "the folder of the failed run is named above; it is kept",
     )
+}
+
+/// Builds the simulations, then runs them.
+pub(crate) fn chaos(workspace: &Workspace, rest: &[String]) -> Result<()> {
+    let mut cargo = workspace.cargo(["build", "--package", "levada-agent", "--package"]);
+    cargo.args(["levada-tests", "--bin", "chaos"]).args(HOST);
+    step::run("simulations", &mut cargo, MEND)?;
+    let mut chaos = workspace.command(workspace.target().join("debug/chaos"));
+    chaos.args(rest);
+    step::run("chaos", &mut chaos, "replay a seed as it says above")
 }
 
 /// Builds for release, then measures.

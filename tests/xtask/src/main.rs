@@ -7,7 +7,6 @@ mod build;
 mod ci;
 mod features;
 mod guests;
-mod peers;
 mod step;
 
 use std::process::ExitCode;
@@ -51,10 +50,11 @@ enum Verb {
         #[arg(long, default_value_t = 50)]
         rounds: u32,
     },
-    /// Runs every test against Apache Flume, and saves what came of it.
-    Peers {
-        #[command(subcommand)]
-        what: Option<Peers>,
+    /// Cuts the power of a simulated disk, any number of times, and checks what is left.
+    Chaos {
+        /// How often, from which seed; `cargo x chaos --help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
     },
     /// Measures, each figure beside its yardstick: limits, store, codec, handler, hop, idle.
     Bench {
@@ -62,12 +62,6 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum Peers {
-    /// Fetches Flume into `target/peers`, and no more.
-    Fetch,
 }
 
 fn main() -> ExitCode {
@@ -90,10 +84,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Build => build::build(&workspace),
         Verb::Ci => ci::run(&workspace),
         Verb::Kill { rounds } => build::kill(&workspace, *rounds),
-        Verb::Peers {
-            what: Some(Peers::Fetch),
-        } => peers::fetch(&workspace),
-        Verb::Peers { what: None } => peers::run(&workspace),
+        Verb::Chaos { rest } => build::chaos(&workspace, rest),
         Verb::Bench { rest } => build::bench(&workspace, rest),
     }
 }

@@ -1,7 +1,6 @@
 //! The store at its boundaries: one contract for every kind of channel, and the disk.
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
-mod broken;
 mod contract;
 mod disk;
 mod faults;
@@ -9,4 +8,3 @@ mod grouping;
 mod hop;
 mod model;
 mod place;
-mod reopen;
