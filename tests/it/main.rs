@@ -6,6 +6,7 @@ mod bad_avro;
 mod bad_http;
 mod bad_mqtt;
 mod end_to_end;
+mod flume;
 mod foreign;
 mod gateway;
 mod kill;

@@ -67,10 +67,14 @@ pub fn foreign_guest(language: &str) -> Result<PathBuf> {
     component(&format!("foreign/{language}.wasm"))
 }
 
+/// Where cargo puts what it builds, and what the task runner fetches.
+#[must_use]
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 fn component(path: &str) -> Result<PathBuf> {
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let path = target.join("guests").join(path);
+    let path = target().join("guests").join(path);
     if !path.is_file() {
         bail!(
             "`{}` is not there; `cargo x guests` builds it",

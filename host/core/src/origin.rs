@@ -155,7 +155,7 @@ impl Positions {
     /// Positions from runs.
     #[must_use]
     pub fn new(runs: impl IntoIterator<Item = PositionRun>) -> Self {
-        Self(runs.into_iter().filter(|run| run.count > 0).collect())
+        Self(join(runs.into_iter().filter(|run| run.count > 0)))
     }
 
     /// Joins single positions to runs.

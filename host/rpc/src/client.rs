@@ -10,10 +10,11 @@ use crate::{
     MessageError, Meta, Method, Reply,
     call::CallHead,
     codec, frame,
-    frame::FrameError,
+    frame::{Frame, FrameError},
     handshake::{self, HandshakeResponse, Match, PROTOCOL},
     message::Reader,
-    wire::{ReadError, Silence, Wire},
+    pipeline::{Calls, Replies},
+    wire::{Inbound, Outbound, ReadError, Silence, directions},
 };
 
 /// One connection, seen from the side that gives events. One call is in flight at a time, because
@@ -23,13 +24,13 @@ use crate::{
 /// or was cancelled leaves the connection of no use.
 #[derive(Debug)]
 pub struct Client {
-    wire: Wire,
+    inbound: Inbound,
+    outbound: Outbound,
     serial: i32,
     greeting: Greeting,
     in_flight: InFlight,
     own_meta: Meta,
     peer_meta: Meta,
-    out: Vec<u8>,
 }
 
 /// How far the handshake has come.
@@ -84,9 +85,6 @@ pub enum ClientError {
 /// Most bytes of a reply. The longest that a Flume gives is a handshake or a Java error, some KiB.
 const MAX_REPLY: usize = 1 << 20;
 
-/// The send buffer is given back to the machine when a call was larger.
-const KEPT: usize = 4 << 20;
-
 /// For calls without a limit of their own: the caller has one.
 const FOREVER: std::time::Duration = std::time::Duration::from_secs(u32::MAX as u64);
 
@@ -94,14 +92,15 @@ impl Client {
     /// Speaks over a connection that is fresh.
     #[must_use]
     pub fn new(stream: Box<dyn Stream>) -> Self {
+        let (inbound, outbound) = directions(stream, MAX_REPLY);
         Self {
-            wire: Wire::new(stream, MAX_REPLY),
+            inbound,
+            outbound,
             serial: 0,
             greeting: Greeting::Hash,
             in_flight: InFlight::Nothing,
             own_meta: Meta::new(),
             peer_meta: Meta::new(),
-            out: Vec::new(),
         }
     }
 
@@ -121,7 +120,7 @@ impl Client {
     /// Whether a call can be made; finds out that the peer has ended the connection meanwhile,
     /// before a batch is given to it. Waits for nothing.
     pub async fn is_usable(&mut self) -> bool {
-        self.in_flight == InFlight::Nothing && !self.wire.is_disturbed().await
+        self.in_flight == InFlight::Nothing && !self.inbound.is_disturbed().await
     }
 
     /// Gives events away and waits for the reply.
@@ -165,11 +164,12 @@ impl Client {
             return Err(ClientError::Broken);
         }
         self.in_flight = InFlight::Broken;
-        self.serial = self.serial.checked_add(1).unwrap_or(1);
-        self.write_call(method, batch, meta);
-        self.wire.write(&self.out).await.map_err(ClientError::Io)?;
-        self.out.clear();
-        self.out.shrink_to(KEPT);
+        self.serial = next(self.serial);
+        let text = self.greeting == Greeting::Text;
+        let greeting = (self.greeting != Greeting::Done).then_some((text, &self.own_meta));
+        let call = (method, batch, meta);
+        write_call(self.outbound.message(), self.serial, greeting, call);
+        self.outbound.flush().await.map_err(ClientError::Io)?;
         self.in_flight = InFlight::Call(self.serial, method);
         Ok(())
     }
@@ -184,15 +184,7 @@ impl Client {
             return Err(ClientError::Broken);
         };
         self.in_flight = InFlight::Broken;
-        let silence = Silence {
-            between_frames: FOREVER,
-            inside_frame: FOREVER,
-        };
-        let frame = match self.wire.read(silence).await {
-            Ok(frame) => frame.ok_or(ClientError::Ended)?,
-            Err(ReadError::Io(error)) => return Err(ClientError::Io(error)),
-            Err(ReadError::Frame(error)) => return Err(ClientError::Frame(error)),
-        };
+        let frame = read(&mut self.inbound).await?;
         if frame.serial != expected {
             return Err(ClientError::Serial {
                 found: frame.serial,
@@ -230,24 +222,58 @@ impl Client {
         Ok(next == Greeting::Text)
     }
 
-    /// Writes a call in two buffers, as Java does: what is in front, and the parameters.
-    fn write_call(&mut self, method: Method, batch: &Batch, meta: &Meta) {
-        let (greeting, own_meta) = (self.greeting, &self.own_meta);
-        self.out.clear();
-        self.out.reserve(codec::BESIDE + batch.bytes());
-        let buffers = if method == Method::Ping { 1 } else { 2 };
-        frame::write_head(&mut self.out, self.serial, buffers);
-        frame::write_buffer(&mut self.out, |out| {
-            match greeting {
-                Greeting::Hash => handshake::write_request(out, None, own_meta),
-                Greeting::Text => handshake::write_request(out, Some(PROTOCOL), own_meta),
-                Greeting::Done => {}
-            }
-            CallHead::write(out, meta, method);
-        });
-        if buffers == 2 {
-            frame::write_buffer(&mut self.out, |out| codec::write_events(out, method, batch));
+    /// Both sides of a connection whose handshake is made, for a peer that takes several calls at
+    /// once and answers them in order.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`] if the handshake is not made, or a call is in flight.
+    pub fn pipelined(self) -> Result<(Calls, Replies), ClientError> {
+        let ready = self.greeting == Greeting::Done && self.in_flight == InFlight::Nothing;
+        if !ready {
+            return Err(ClientError::Broken);
         }
+        let calls = Calls::new(self.outbound, self.serial);
+        Ok((calls, Replies::new(self.inbound, self.serial)))
+    }
+}
+
+/// The serial of the call after this one.
+pub(crate) fn next(serial: i32) -> i32 {
+    serial.checked_add(1).unwrap_or(1)
+}
+
+/// The next message of the peer, however long it takes.
+pub(crate) async fn read(inbound: &mut Inbound) -> Result<Frame, ClientError> {
+    let silence = Silence {
+        between_frames: FOREVER,
+        inside_frame: FOREVER,
+    };
+    match inbound.read(silence).await {
+        Ok(frame) => frame.ok_or(ClientError::Ended),
+        Err(ReadError::Io(error)) => Err(ClientError::Io(error)),
+        Err(ReadError::Frame(error)) => Err(ClientError::Frame(error)),
+    }
+}
+
+/// Appends a call in two buffers, as Java does: what is in front, and the parameters. A greeting
+/// says whether the protocol's text comes along, and has metadata of its own.
+pub(crate) fn write_call(
+    out: &mut Vec<u8>,
+    serial: i32,
+    greeting: Option<(bool, &Meta)>,
+    (method, batch, meta): (Method, &Batch, &Meta),
+) {
+    out.reserve(codec::BESIDE + batch.bytes());
+    let buffers = if method == Method::Ping { 1 } else { 2 };
+    frame::write_head(out, serial, buffers);
+    frame::write_buffer(out, |out| {
+        if let Some((text, own_meta)) = greeting {
+            handshake::write_request(out, text.then_some(PROTOCOL), own_meta);
+        }
+        CallHead::write(out, meta, method);
+    });
+    if buffers == 2 {
+        frame::write_buffer(out, |out| codec::write_events(out, method, batch));
     }
 }
 

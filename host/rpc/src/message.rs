@@ -166,24 +166,32 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|_| MessageError::NotText { part })
     }
 
+    /// The next byte as it is.
+    ///
+    /// # Errors
+    /// [`MessageError::Avro`].
+    pub fn byte(&mut self, part: &'static str) -> Result<u8, MessageError> {
+        let truncated = AvroError::Truncated { at: self.at };
+        let byte = self.message.get(self.at).copied();
+        let byte = byte.ok_or(MessageError::Avro {
+            part,
+            source: truncated,
+        })?;
+        self.at += 1;
+        Ok(byte)
+    }
+
     /// A `boolean`.
     ///
     /// # Errors
     /// [`MessageError::Avro`], [`MessageError::Choice`].
     pub fn boolean(&mut self, part: &'static str) -> Result<bool, MessageError> {
-        let truncated = AvroError::Truncated { at: self.at };
-        let byte = self.message.get(self.at);
-        let byte = *byte.ok_or(MessageError::Avro {
-            part,
-            source: truncated,
-        })?;
-        self.at += 1;
-        match byte {
+        match self.byte(part)? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(MessageError::Choice {
+            other => Err(MessageError::Choice {
                 part,
-                found: i64::from(byte),
+                found: i64::from(other),
             }),
         }
     }

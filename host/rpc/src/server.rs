@@ -2,6 +2,7 @@
 
 use std::{error::Error as _, io, time::Duration};
 
+use bytes::Bytes;
 use levada_core::{Limits, Malformed, batch::Checked};
 use levada_net::{Stream, within};
 use thiserror::Error;
@@ -13,7 +14,7 @@ use crate::{
     frame::{Frame, FrameError},
     handshake::{HandshakeRequest, Match},
     message::Reader,
-    wire::{ReadError, Silence, Wire},
+    wire::{Inbound, Outbound, ReadError, Silence, directions},
 };
 
 /// What a server allows its peer.
@@ -47,16 +48,16 @@ impl Default for ServerParams {
 /// error the connection is of no use: the caller drops it.
 #[derive(Debug)]
 pub struct Server {
-    wire: Wire,
+    inbound: Inbound,
+    outbound: Outbound,
     params: ServerParams,
     greeted: bool,
     /// How often the peer was asked for its protocol.
     asked: u32,
     /// The handshake that the reply to the current message begins with.
     due: Option<Match>,
-    peer_meta: Meta,
-    own_meta: Meta,
-    out: Vec<u8>,
+    /// A first message that opened nothing and waits to be looked at.
+    first: Option<Frame>,
 }
 
 /// Events that wait for their reply.
@@ -67,6 +68,16 @@ pub struct Call {
     pub meta: Meta,
     /// What the reply needs.
     pub token: Token,
+}
+
+/// A first message that opens something beside Avro RPC.
+#[derive(Debug)]
+#[must_use = "the peer waits for an answer"]
+pub struct Opening {
+    /// The value in the metadata of the handshake.
+    pub value: Bytes,
+    serial: i32,
+    matched: Match,
 }
 
 /// Ties a reply to its call. A call whose token is dropped is never answered.
@@ -117,65 +128,87 @@ impl ServerError {
 /// How often a peer may say a hash that nobody knows. A Flume does so once.
 const MAX_ASKED: u32 = 4;
 
-/// The reply buffer is given back to the machine when a reply was larger.
-const KEPT: usize = 16 << 10;
+/// What a server says in a handshake that opens nothing: as a Flume.
+static NOTHING: Meta = Meta::new();
 
 impl Server {
     /// Serves one connection.
     #[must_use]
     pub fn new(stream: Box<dyn Stream>, params: ServerParams) -> Self {
+        let (inbound, outbound) = directions(stream, params.max_frame);
         Self {
-            wire: Wire::new(stream, params.max_frame),
+            inbound,
+            outbound,
             params,
             greeted: false,
             asked: 0,
             due: None,
-            peer_meta: Meta::new(),
-            own_meta: Meta::new(),
-            out: Vec::new(),
+            first: None,
         }
     }
 
-    /// What to say in the metadata of the handshake. A Flume ignores it.
-    #[must_use]
-    pub fn with_meta(mut self, meta: Meta) -> Self {
-        self.own_meta = meta;
-        self
+    /// Waits for the first message of the connection. If it is a ping that opens something under
+    /// this name in the metadata of its handshake, gives that value: [`welcome`](Self::welcome)
+    /// must follow. Anything else is left to [`next`](Self::next).
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn opening(&mut self, name: &str) -> Result<Option<Opening>, ServerError> {
+        let Some(frame) = self.frame().await? else {
+            return Ok(None);
+        };
+        let opening = opening_of(&frame, name);
+        if opening.is_none() {
+            self.first = Some(frame);
+        }
+        Ok(opening)
     }
 
-    /// What the peer said in the metadata of its last handshake.
-    #[must_use]
-    pub fn peer_meta(&self) -> &Meta {
-        &self.peer_meta
+    /// Answers the ping that opened something, with this metadata.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub async fn welcome(&mut self, opening: Opening, meta: &Meta) -> Result<(), ServerError> {
+        let greeting = Greeting {
+            matched: opening.matched,
+            meta,
+        };
+        call::write_bare_reply(self.outbound.message(), opening.serial, Some(greeting));
+        self.greeted = true;
+        self.write().await
+    }
+
+    /// Refuses the ping that opened something, and why.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub async fn refuse(&mut self, opening: Opening, error: &str) -> Result<(), ServerError> {
+        let token = Token {
+            serial: opening.serial,
+            greeting: Some(opening.matched),
+        };
+        self.reply_error(token, error).await
     }
 
     /// Waits for the next call; `None` if the peer ended the connection between two.
     ///
-    /// Cancelled, it loses no bytes but may leave a reply to a ping half written: a caller that
-    /// cancels it because it stops drops the connection.
+    /// Safe to cancel: no byte is lost in either direction.
     ///
     /// # Errors
     /// [`ServerError`]. A message that cannot be read was answered with an error.
     pub async fn next(&mut self) -> Result<Option<Call>, ServerError> {
         loop {
-            let inside_frame = if self.greeted {
-                self.params.idle
-            } else {
-                self.params.handshake
-            };
-            let silence = Silence {
-                between_frames: self.params.idle,
-                inside_frame,
-            };
-            let frame = match self.wire.read(silence).await {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(None),
-                Err(ReadError::Io(error)) => return Err(ServerError::Io(error)),
-                Err(ReadError::Frame(error)) => return Err(ServerError::Frame(error)),
+            self.write().await?;
+            let frame = match self.first.take() {
+                Some(frame) => frame,
+                None => match self.frame().await? {
+                    Some(frame) => frame,
+                    None => return Ok(None),
+                },
             };
             match self.call_of(&frame) {
                 Ok(Some(call)) => return Ok(Some(call)),
-                Ok(None) => self.write().await?,
+                Ok(None) => {}
                 Err(error) => {
                     let token = Token {
                         serial: frame.serial,
@@ -187,6 +220,23 @@ impl Server {
                 }
             }
         }
+    }
+
+    async fn frame(&mut self) -> Result<Option<Frame>, ServerError> {
+        let inside_frame = if self.greeted {
+            self.params.idle
+        } else {
+            self.params.handshake
+        };
+        let silence = Silence {
+            between_frames: self.params.idle,
+            inside_frame,
+        };
+        let read = self.inbound.read(silence).await;
+        read.map_err(|error| match error {
+            ReadError::Io(error) => ServerError::Io(error),
+            ReadError::Frame(error) => ServerError::Frame(error),
+        })
     }
 
     /// Answers a call with a status.
@@ -218,22 +268,25 @@ impl Server {
     ) -> Result<(), ServerError> {
         let greeting = token.greeting.map(|matched| Greeting {
             matched,
-            meta: &self.own_meta,
+            meta: &NOTHING,
         });
-        self.out.clear();
-        call::write_reply(&mut self.out, token.serial, greeting, meta, result);
+        call::write_reply(
+            self.outbound.message(),
+            token.serial,
+            greeting,
+            meta,
+            result,
+        );
         self.write().await
     }
 
-    /// The call in a message, or nothing if `out` is all there is to say.
+    /// The call in a message, or nothing if what was appended is all there is to say.
     fn call_of(&mut self, frame: &Frame) -> Result<Option<Call>, ServerError> {
         let mut reader = Reader::new(&frame.message, 0);
-        self.out.clear();
         self.due = None;
         if !self.greeted {
             let request = HandshakeRequest::read(&mut reader).map_err(ServerError::Message)?;
             let matched = request.answer();
-            self.peer_meta = request.meta;
             if matched == Match::None {
                 self.asked += 1;
                 if self.asked > MAX_ASKED {
@@ -241,9 +294,9 @@ impl Server {
                 }
                 let asking = Some(Greeting {
                     matched,
-                    meta: &self.own_meta,
+                    meta: &NOTHING,
                 });
-                call::write_bare_reply(&mut self.out, frame.serial, asking);
+                call::write_bare_reply(self.outbound.message(), frame.serial, asking);
                 return Ok(None);
             }
             self.due = Some(matched);
@@ -251,18 +304,24 @@ impl Server {
         let head = CallHead::read(&mut reader).map_err(ServerError::Message)?;
         let greeting = self.due.map(|matched| Greeting {
             matched,
-            meta: &self.own_meta,
+            meta: &NOTHING,
         });
         let method = match head.method {
             Ok(Method::Ping) => {
-                call::write_bare_reply(&mut self.out, frame.serial, greeting);
+                call::write_bare_reply(self.outbound.message(), frame.serial, greeting);
                 self.greeted = true;
                 return Ok(None);
             }
             Ok(method) => method,
             Err(name) => {
                 let (error, meta) = (call::no_such_message(name), Meta::new());
-                call::write_reply(&mut self.out, frame.serial, greeting, &meta, Err(&error));
+                call::write_reply(
+                    self.outbound.message(),
+                    frame.serial,
+                    greeting,
+                    &meta,
+                    Err(&error),
+                );
                 self.greeted = true;
                 return Ok(None);
             }
@@ -283,17 +342,28 @@ impl Server {
     }
 
     async fn write(&mut self) -> Result<(), ServerError> {
-        let writing = self.wire.write(&self.out);
         let written = within(
             self.params.idle,
             "the peer does not take its reply",
-            writing,
+            self.outbound.flush(),
         );
-        written.await.map_err(ServerError::Io)?;
-        self.out.clear();
-        self.out.shrink_to(KEPT);
-        Ok(())
+        written.await.map_err(ServerError::Io)
     }
+}
+
+/// What a first message opens under a name, if it is a ping that needs no further handshake.
+fn opening_of(frame: &Frame, name: &str) -> Option<Opening> {
+    let mut reader = Reader::new(&frame.message, 0);
+    let request = HandshakeRequest::read(&mut reader).ok()?;
+    let value = request.meta.get(name)?.clone();
+    let head = CallHead::read(&mut reader).ok()?;
+    let matched = request.answer();
+    let opens = head.method == Ok(Method::Ping) && matched != Match::None;
+    opens.then_some(Opening {
+        value,
+        serial: frame.serial,
+        matched,
+    })
 }
 
 #[cfg(test)]

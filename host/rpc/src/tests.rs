@@ -83,38 +83,160 @@ async fn batches_arrive_as_they_are_over_loopback() {
     over(&Tcp).await;
 }
 
+fn meta(name: &str) -> Meta {
+    let mut meta = Meta::new();
+    meta.set("levada", name.as_bytes().to_vec());
+    meta
+}
+
 #[tokio::test]
-async fn metadata_goes_both_ways_and_nobody_minds() {
-    let meta = |name: &str| {
-        let mut meta = Meta::new();
-        meta.set("levada", name.as_bytes().to_vec());
-        meta
-    };
+async fn a_ping_opens_and_metadata_goes_both_ways() {
     let (ours, theirs) = duplex(1 << 16);
     let mut client = Client::new(Box::new(ours)).with_meta(meta("hello"));
-    let mut server =
-        Server::new(Box::new(theirs), ServerParams::default()).with_meta(meta("welcome"));
+    let mut server = Server::new(Box::new(theirs), ServerParams::default());
     let calling = async {
         client.ping().await.unwrap();
         assert_eq!(*client.peer_meta(), meta("welcome"));
-        let reply = client
-            .append_batch(&batch(1, 1), &meta("call"))
-            .await
-            .unwrap();
-        assert_eq!(reply.meta, meta("reply"));
+        let (batch, nothing) = (batch(1, 1), meta("call"));
+        let reply = client.append_batch(&batch, &nothing).await;
+        assert_eq!(reply.unwrap().meta, meta("reply"));
     };
     let serving = async {
+        let opening = server.opening("levada").await.unwrap().unwrap();
+        assert_eq!(&opening.value[..], b"hello");
+        server.welcome(opening, &meta("welcome")).await.unwrap();
         let call = server.next().await.unwrap().unwrap();
-        assert_eq!(
-            (call.meta, server.peer_meta()),
-            (meta("call"), &meta("hello"))
-        );
-        server
-            .reply(call.token, Status::Ok, &meta("reply"))
-            .await
-            .unwrap();
+        assert_eq!(call.meta, meta("call"));
+        let reply = meta("reply");
+        server.reply(call.token, Status::Ok, &reply).await.unwrap();
     };
     tokio::join!(calling, serving);
+}
+
+#[tokio::test]
+async fn what_opens_nothing_is_served_as_ever() {
+    for (greeting, pings) in [
+        (meta("hello"), false),
+        (Meta::new(), true),
+        (Meta::new(), false),
+    ] {
+        let (ours, theirs) = duplex(1 << 16);
+        let mut client = Client::new(Box::new(ours)).with_meta(greeting);
+        let mut server = Server::new(Box::new(theirs), ServerParams::default());
+        let calling = async {
+            if pings {
+                client.ping().await.unwrap();
+            }
+            let (batch, nothing) = (batch(1, 1), Meta::new());
+            let reply = client.append_batch(&batch, &nothing).await;
+            assert_eq!(reply.unwrap().result, Ok(Status::Ok));
+            assert!(client.peer_meta().is_empty());
+        };
+        let serving = async {
+            assert!(server.opening("levada").await.unwrap().is_none());
+            let call = server.next().await.unwrap().unwrap();
+            let nothing = Meta::new();
+            server
+                .reply(call.token, Status::Ok, &nothing)
+                .await
+                .unwrap();
+        };
+        tokio::join!(calling, serving);
+    }
+}
+
+#[tokio::test]
+async fn an_opening_can_be_refused_with_a_reason() {
+    let (ours, theirs) = duplex(1 << 16);
+    let mut client = Client::new(Box::new(ours)).with_meta(meta("hello"));
+    let mut server = Server::new(Box::new(theirs), ServerParams::default());
+    let serving = async {
+        let opening = server.opening("levada").await.unwrap().unwrap();
+        server.refuse(opening, "not today").await.unwrap();
+    };
+    let (pinged, ()) = tokio::join!(client.ping(), serving);
+    pinged.unwrap();
+    assert!(client.peer_meta().is_empty());
+}
+
+#[tokio::test]
+async fn several_calls_are_answered_in_order() {
+    let (ours, theirs) = duplex(1000);
+    let mut client = Client::new(Box::new(ours));
+    let mut server = Server::new(Box::new(theirs), ServerParams::default());
+    let calling = async {
+        client.ping().await.unwrap();
+        let (mut calls, mut replies) = client.pipelined().unwrap();
+        let sending = async {
+            for n in 1..=20 {
+                let call = meta(&n.to_string());
+                calls.send(&batch(n, 100), &call).await.unwrap();
+            }
+        };
+        let receiving = async {
+            for n in 1..=20 {
+                let reply = replies.receive().await.unwrap();
+                assert_eq!(reply.meta, meta(&n.to_string()));
+            }
+        };
+        tokio::join!(sending, receiving);
+    };
+    let serving = async {
+        while let Some(call) = server.next().await.unwrap() {
+            server
+                .reply(call.token, Status::Ok, &call.meta)
+                .await
+                .unwrap();
+        }
+    };
+    tokio::join!(calling, serving);
+}
+
+#[tokio::test]
+async fn calls_cannot_overlap_before_the_handshake() {
+    let (ours, _theirs) = duplex(1000);
+    let client = Client::new(Box::new(ours));
+    assert!(matches!(
+        client.pipelined(),
+        Err(crate::ClientError::Broken)
+    ));
+}
+
+/// A server that is asked for the next call again and again, and cut off each time.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_cut_off_loses_no_byte() {
+    let (ours, theirs) = duplex(7);
+    let mut client = Client::new(Box::new(ours));
+    let mut server = Server::new(Box::new(theirs), ServerParams::default());
+    let calling = async {
+        for n in 1..=3 {
+            client.ping().await.unwrap();
+            let (batch, nothing) = (batch(n, 10), Meta::new());
+            let reply = client.append_batch(&batch, &nothing).await;
+            assert_eq!(reply.unwrap().result, Ok(Status::Ok));
+        }
+        drop(client);
+    };
+    let serving = async {
+        let mut taken = Vec::new();
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = server.next() => next.unwrap(),
+                () = tokio::task::yield_now() => continue,
+            };
+            let Some(call) = next else { break };
+            taken.push(call.checked.batch);
+            let nothing = Meta::new();
+            server
+                .reply(call.token, Status::Ok, &nothing)
+                .await
+                .unwrap();
+        }
+        taken
+    };
+    let (taken, ()) = tokio::join!(serving, calling);
+    assert_eq!(taken, [batch(1, 10), batch(2, 10), batch(3, 10)]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
 
 use levada_net::{Stream, within};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
 
 use crate::frame::{Decoder, Frame, FrameError};
 
@@ -24,10 +24,28 @@ pub(crate) struct Silence {
     pub(crate) inside_frame: Duration,
 }
 
-/// A stream, and what was read from it and not looked at.
+/// Both directions of a fresh stream.
+pub(crate) fn directions(stream: Box<dyn Stream>, max_frame: usize) -> (Inbound, Outbound) {
+    let (reading, writing) = split(stream);
+    let inbound = Inbound {
+        stream: reading,
+        decoder: Decoder::new(max_frame),
+        buffer: vec![0; SMALL],
+        from: 0,
+        to: 0,
+    };
+    let outbound = Outbound {
+        stream: writing,
+        bytes: Vec::new(),
+        sent: 0,
+    };
+    (inbound, outbound)
+}
+
+/// What comes in, and what was read of it and not looked at.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    stream: Box<dyn Stream>,
+pub(crate) struct Inbound {
+    stream: ReadHalf<Box<dyn Stream>>,
     decoder: Decoder,
     buffer: Vec<u8>,
     from: usize,
@@ -46,18 +64,7 @@ enum Read {
     End,
 }
 
-impl Wire {
-    pub(crate) fn new(stream: Box<dyn Stream>, max_frame: usize) -> Self {
-        let decoder = Decoder::new(max_frame);
-        Self {
-            stream,
-            decoder,
-            buffer: vec![0; SMALL],
-            from: 0,
-            to: 0,
-        }
-    }
-
+impl Inbound {
     /// The next message; `None` if the peer ended between two. Safe to cancel.
     pub(crate) async fn read(&mut self, silence: Silence) -> Result<Option<Frame>, ReadError> {
         loop {
@@ -102,11 +109,6 @@ impl Wire {
         Ok(if count == 0 { Read::End } else { Read::Bytes })
     }
 
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
-        self.stream.flush().await
-    }
-
     /// Whether the peer has ended, or said something, although nothing was asked. Waits for
     /// nothing; of use only between calls.
     pub(crate) async fn is_disturbed(&mut self) -> bool {
@@ -120,5 +122,42 @@ impl Wire {
             Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut into).is_ready())
         })
         .await
+    }
+}
+
+/// What goes out, and what of it is not written yet.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    stream: WriteHalf<Box<dyn Stream>>,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// The send buffer is given back to the machine when a message was larger.
+const KEPT: usize = 4 << 20;
+
+impl Outbound {
+    /// Where the next message is appended. It goes out with [`flush`](Self::flush).
+    pub(crate) fn message(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Writes what was appended. Cancelled, it goes on where it was with the next call.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        while self.sent < self.bytes.len() {
+            let count = self.stream.write(&self.bytes[self.sent..]).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.sent += count;
+        }
+        self.stream.flush().await?;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.sent = 0;
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use redb::{Database, ReadableDatabase};
 
 use crate::{
     keys::{self, BORDERS, LaneId, ROWS, SMALL},
+    lease::untaken,
     row::Header,
     shared::Shared,
     writer::{Border, read_borders},
@@ -39,20 +40,11 @@ pub(crate) fn chain_at(
         let given = position < shared.lock().next[at];
         return Ok(given.then_some(0));
     }
-    let base = shared.base().ok_or(TakeError::Closed)?;
     let id = LaneId {
         channel: shared.channels[at].id,
         lane,
     };
-    let read = || in_place(|| find(&base.db, id, position));
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| TakeError::Store {
-            reason: error.to_string(),
-        }),
-        Err(_) => Err(TakeError::Store {
-            reason: "the storage engine panicked".into(),
-        }),
-    }
+    in_place(|| shared.read(|db| find(db, id, position))).map_err(untaken)
 }
 
 fn channel(shared: &Shared, name: &ChannelName, lane: u32) -> Result<usize, TakeError> {

@@ -2,6 +2,8 @@
 
 use std::{fmt, fs::File, io, os::unix::fs::FileExt};
 
+use rustix::fs::{Advice, fadvise};
+
 /// One file, as the store's backend needs it. All lengths and offsets are in bytes.
 ///
 /// What was written may be lost until a [`sync`](Self::sync) that came after it has returned, each
@@ -25,6 +27,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Returns when everything so far would survive a loss of power.
     fn sync(&self) -> io::Result<()>;
+
+    /// Forgets what is cached of the file: what is read after it comes from the medium. Called
+    /// after an error, when a failed sync may have left a cache that lies.
+    fn forget_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Disk for File {
@@ -46,5 +54,11 @@ impl Disk for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn forget_cache(&self) -> io::Result<()> {
+        // The kernel forgets clean pages only.
+        self.sync_data()?;
+        Ok(fadvise(self, 0, None, Advice::DontNeed)?)
     }
 }

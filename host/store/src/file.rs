@@ -17,7 +17,7 @@
 use std::{
     io,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -69,6 +69,25 @@ pub enum Pace {
 pub(crate) struct FileBackend {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Ends a backend that should be gone and perhaps is not: redb may keep one that it panicked over.
+#[derive(Debug)]
+pub(crate) struct Retire(Weak<Shared>);
+
+impl Retire {
+    /// After this the backend writes nothing any more.
+    pub(crate) fn retire(self) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        // The space ahead is written under this lock, too.
+        let mut space = shared.lock();
+        space.closing = true;
+        shared.failed.store(true, Ordering::SeqCst);
+        drop(space);
+        shared.wake.notify_all();
+    }
 }
 
 #[derive(Debug)]
@@ -136,6 +155,11 @@ impl FileBackend {
         })
     }
 
+    /// What ends this backend from outside.
+    pub(crate) fn retirement(&self) -> Retire {
+        Retire(Arc::downgrade(&self.shared))
+    }
+
     fn stop(&self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_all();
@@ -185,6 +209,7 @@ impl StorageBackend for FileBackend {
         if end > self.shared.logical.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.shared.believed()?;
         let used = self.shared.used.fetch_max(end, Ordering::SeqCst);
         if end > self.shared.allocated.load(Ordering::SeqCst) {
             // Beyond the zeros: under the lock, so that no zeros are written over it.
@@ -205,7 +230,9 @@ impl StorageBackend for FileBackend {
         // Space ahead is for a store that works; a closed one is as long as redb left it.
         let logical = self.shared.logical.load(Ordering::SeqCst);
         let mut space = self.shared.lock();
-        if space.physical > logical && logical > 0 {
+        // Something else may have the file open by now.
+        let believed = self.shared.believed().is_ok();
+        if believed && space.physical > logical && logical > 0 {
             self.shared.disk.set_length(logical)?;
             space.physical = logical;
         }
@@ -238,10 +265,16 @@ impl Shared {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    /// Whether what is written here can still reach the disk.
+    fn believed(&self) -> io::Result<()> {
         if self.failed.load(Ordering::SeqCst) {
             return Err(io::Error::other("an earlier sync of the file has failed"));
         }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.believed()?;
         let done = self.disk.sync();
         if done.is_err() {
             self.failed.store(true, Ordering::SeqCst);

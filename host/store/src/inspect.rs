@@ -15,6 +15,7 @@ use crate::{
     letter,
     shared::{CountKey, Shared, Status},
     stores::Stores,
+    trouble::Trouble,
 };
 
 impl Shared {
@@ -56,7 +57,7 @@ impl Shared {
             state: match &state.status {
                 Status::Open => "ok".to_owned(),
                 Status::Closing => "closing".to_owned(),
-                Status::Closed => "closed".to_owned(),
+                Status::Closed(_) => "closed".to_owned(),
                 Status::Failed(reason) => reason.clone(),
             },
         }
@@ -93,9 +94,14 @@ impl Inspect for Stores {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<DeadLetterInfo>, String> {
-        let base = self.shared.base().ok_or("the store is closed")?;
-        dead_letters(&base.db, after, limit).map_err(|error| error.to_string())
+        let read = self.shared.read(|db| dead_letters(db, after, limit));
+        read.map_err(unread)
     }
+}
+
+/// Why something could not be read, for people.
+pub(crate) fn unread(trouble: Option<Trouble>) -> String {
+    trouble.map_or_else(|| "the store is closed".into(), |trouble| trouble.text)
 }
 
 /// A ledger as the counts that were added up in it.

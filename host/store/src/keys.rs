@@ -20,6 +20,9 @@ pub(crate) const QUARANTINE: TableDefinition<'_, u64, &[u8]> = TableDefinition::
 /// Format, incarnation, channel numbers; sealed.
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
+/// One entry: how many transactions the writer has committed. Beside the counters, which nearly
+/// every transaction rewrites.
+pub(crate) const COMMITS: u8 = b'b';
 pub(crate) const COUNTER: u8 = b'c';
 pub(crate) const HEAD: u8 = b'h';
 pub(crate) const INDEX: u8 = b'i';

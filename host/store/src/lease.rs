@@ -17,6 +17,7 @@ use crate::{
     room::Need,
     row::{self, StoredRow},
     shared::{Aside, Shared, State, Status, now},
+    trouble::Trouble,
 };
 
 /// The store's side of a lease: gives the events back when it is dropped.
@@ -209,9 +210,8 @@ fn read_rows(hold: &Hold) -> Result<Vec<Option<Bytes>>, TakeError> {
         channel: channel.id,
         lane: crate::LANE,
     };
-    let base = hold.shared.base().ok_or(TakeError::Closed)?;
-    let read = || -> Result<Vec<Option<Bytes>>, redb::Error> {
-        let rows = base.db.begin_read()?.open_table(ROWS)?;
+    let read = hold.shared.read(|db| {
+        let rows = db.begin_read()?.open_table(ROWS)?;
         let mut read = Vec::with_capacity(hold.picks.len());
         for pick in &hold.picks {
             let row = match &pick.batch {
@@ -221,14 +221,17 @@ fn read_rows(hold: &Hold) -> Result<Vec<Option<Bytes>>, TakeError> {
             read.push(row.map(|row| Bytes::copy_from_slice(row.value())));
         }
         Ok(read)
-    };
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| TakeError::Store {
-            reason: error.to_string(),
-        }),
-        Err(_) => Err(TakeError::Store {
-            reason: "the storage engine panicked".into(),
-        }),
+    });
+    read.map_err(untaken)
+}
+
+/// Why something could not be read, for a sink.
+pub(crate) fn untaken(trouble: Option<Trouble>) -> TakeError {
+    match trouble {
+        None => TakeError::Closed,
+        Some(trouble) => TakeError::Store {
+            reason: trouble.text,
+        },
     }
 }
 

@@ -34,9 +34,12 @@ mod row;
 
 mod disk;
 mod file;
+mod folder;
 mod lock;
 mod meter;
 mod overlay;
+mod pages;
+mod trouble;
 
 #[doc(hidden)]
 pub mod testing;
@@ -47,7 +50,6 @@ pub use params::{
     Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,
     StoreParams,
 };
-pub use redb::StorageBackend;
 pub use stores::{Closed, Stores, open};
 pub use writer::Border;
 

@@ -15,13 +15,16 @@ use redb::Database;
 
 use crate::{
     audit::{self, Identity},
+    folder::FILE,
     inspect,
     lock::Lock,
-    open::{self, FILE},
+    open::check_format,
     overlay::Overlay,
+    pages::{Check, open_pages},
     params::{ChannelKind, OpenError},
     queue::Queue,
     scan::{self, Found, Meta},
+    trouble::{Trouble, guarded},
 };
 
 /// Memory for pages while somebody looks.
@@ -52,19 +55,19 @@ impl Offline {
             path: path.clone(),
             source,
         };
-        let unreadable = |reason| OpenError::Unreadable {
+        let unreadable = |trouble: Trouble| OpenError::Unreadable {
             path: path.clone(),
-            reason,
+            reason: trouble.text,
         };
         let file = File::open(&path).map_err(io_error)?;
         let lock = Lock::take(dir)?;
         let file_bytes = file.metadata().map_err(io_error)?.len();
         let overlay = Overlay::new(file).map_err(io_error)?;
-        let db = open::open_pages(overlay, CACHE).map_err(unreadable)?;
-        let meta = scan::read_meta(&db).map_err(unreadable)?;
-        let meta = meta.ok_or_else(|| unreadable("it has no meta table".into()))?;
-        open::check_format(&meta, &path)?;
-        let found = scan::scan(&db).map_err(|error| unreadable(error.to_string()))?;
+        let db = open_pages(overlay, CACHE, Check::AsNeeded).map_err(unreadable)?;
+        let meta = guarded(|| scan::read_meta(&db)).map_err(unreadable)?;
+        let meta = meta.ok_or_else(|| unreadable(Trouble::damage("it has no meta table")))?;
+        check_format(&meta, &path)?;
+        let found = guarded(|| scan::scan(&db)).map_err(unreadable)?;
         Ok(Self {
             path,
             meta,

@@ -2,25 +2,23 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, DirBuilder, File, OpenOptions},
-    io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Condvar, Mutex, RwLock, atomic::AtomicU64},
-    time::Duration,
 };
 
 use levada_core::{Chance, Incarnation, ledger::channel_part};
-use redb::{Builder, Database, StorageBackend};
+use redb::Database;
 use tokio::sync::Notify;
 use tracing::info;
 
 use crate::{
-    file::{Ahead, FileBackend},
+    disk::Disk,
+    file::Ahead,
+    folder::{self, FILE},
     lock::Lock,
-    meter::{Meter, Metered},
+    meter::Meter,
     metrics::{self, Metrics},
+    pages::{Check, Pages},
     params::{
         Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,
         StoreParams,
@@ -29,14 +27,9 @@ use crate::{
     room::{Need, Room, Rooms},
     scan::{self, FORMAT, Found, Meta},
     shared::{Base, Channel, Inbox, Shared, State, Status},
+    trouble::{Trouble, guarded},
     writer::{Head, Resume, Writer},
 };
-
-/// The store's file in its folder.
-pub(crate) const FILE: &str = "store.redb";
-
-/// The first bytes of a redb file (redb, `docs/design.md`).
-const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 
 /// Opens everything but starts no thread.
 pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenError> {
@@ -51,36 +44,41 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         ..
     } = params;
     no_name_twice(&channels)?;
-    make_dir(&dir)?;
+    folder::make(&dir)?;
     let lock = Lock::take(&dir)?;
     let path = dir.join(FILE);
-    let unreadable = |reason: String| OpenError::Unreadable {
+    let unreadable = |trouble: Trouble| OpenError::Unreadable {
         path: path.clone(),
-        reason,
+        reason: trouble.text,
     };
     let meter = Meter::new(&registry);
     // A quarter of the memory is for rows that were just written, the rest for pages.
     let row_cache = cache_bytes / 4;
-    let pages = Pages {
+    let (disk, ahead): (Arc<dyn Disk>, _) = match params.backend {
+        Backend::Disk(disk, ahead) => (disk, ahead),
+        Backend::Default => {
+            if !folder::exists(&path)? {
+                folder::make_file(&path, draw(&chance, &path)?)?;
+            }
+            (Arc::new(folder::open_file(&path)?), Ahead::default())
+        }
+    };
+    let mut pages = Pages {
+        disk,
+        ahead,
+        meter: Arc::clone(&meter),
         cache: cache_bytes - row_cache,
         delay: params.sync_delay,
+        before: None,
     };
-    let db = match params.backend {
-        Backend::Custom(backend) => pages.open(backend, &meter).map_err(unreadable)?,
-        Backend::Disk(disk, ahead) => {
-            let backend = FileBackend::new(disk, ahead).map_err(|source| OpenError::Io {
-                attempt: "open",
-                path: path.clone(),
-                source,
-            })?;
-            pages.open(Box::new(backend), &meter).map_err(unreadable)?
-        }
-        Backend::Default => open_file(&path, &pages, &meter, &chance)?,
-    };
+    let db = pages.open(Check::AsNeeded).map_err(unreadable)?;
     let meta = settle_meta(&db, &path, &channels, &chance)?;
     let found = guarded(|| scan::scan(&db)).map_err(unreadable)?;
     check_orphans(&meta, &found, &channels)?;
-    let base = Arc::new(Base { db, _lock: lock });
+    let base = Base {
+        db: Some(db),
+        lock: Some(lock),
+    };
     let (state, resume) = state_of(&meta, found, &channels, dead_letters);
     let queued: u64 = state.queues.iter().map(Queue::events).sum();
     let shared = Arc::new(Shared {
@@ -96,7 +94,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
             .collect(),
         state: Mutex::new(state),
         wake: Condvar::new(),
-        base: RwLock::new(Some(Arc::clone(&base))),
+        base: RwLock::new(base),
         meter,
         clock,
         incarnation: meta.incarnation,
@@ -109,136 +107,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     });
     metrics::show_gauges(&registry, &shared);
     info!(path = %shared.path.display(), queued, "store opened");
-    Ok((Arc::clone(&shared), Writer::new(shared, base, resume)))
-}
-
-/// How redb is set up.
-struct Pages {
-    cache: usize,
-    delay: Duration,
-}
-
-impl Pages {
-    fn open(&self, inner: Box<dyn StorageBackend>, meter: &Arc<Meter>) -> Result<Database, String> {
-        let backend = Metered::new(inner, Arc::clone(meter), self.delay);
-        open_pages(backend, self.cache)
-    }
-}
-
-/// Opens or makes a redb database; a panic over a damaged file becomes text.
-pub(crate) fn open_pages(backend: impl StorageBackend, cache: usize) -> Result<Database, String> {
-    guarded(|| {
-        Builder::new()
-            .set_cache_size(cache)
-            .create_with_backend(backend)
-    })
-}
-
-fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err("the storage engine panicked over it".into()),
-    }
-}
-
-/// The file is made under another name and moved to its own when the first commit is in it: a
-/// store of that name is always whole, and what is not is never taken for an empty one.
-fn open_file(
-    path: &Path,
-    pages: &Pages,
-    meter: &Arc<Meter>,
-    chance: &Chance,
-) -> Result<Database, OpenError> {
-    let io_error = |attempt| {
-        let path = path.to_owned();
-        move |source| OpenError::Io {
-            attempt,
-            path,
-            source,
-        }
-    };
-    let unreadable = |reason| OpenError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    };
-    if !path.try_exists().map_err(io_error("look for"))? {
-        let new = path.with_extension("redb.new");
-        let file = open_rw(&new, true).map_err(io_error("create"))?;
-        let backend = FileBackend::new(Arc::new(file), Ahead::default());
-        let backend = backend.map_err(io_error("create"))?;
-        let db = pages.open(Box::new(backend), meter).map_err(unreadable)?;
-        let meta = Meta {
-            format: FORMAT,
-            incarnation: draw(chance, path)?,
-            channels: BTreeMap::new(),
-        };
-        guarded(|| scan::write_meta(&db, &meta)).map_err(unreadable)?;
-        guarded(|| db.close()).map_err(unreadable)?;
-        let moved = File::open(&new).and_then(|file| file.sync_all());
-        moved
-            .and_then(|()| fs::rename(&new, path))
-            .map_err(io_error("create"))?;
-        sync_dir(path.parent().unwrap_or(path)).map_err(io_error("create"))?;
-    }
-    let file = open_rw(path, false).map_err(io_error("open"))?;
-    if !looks_like_redb(&file).map_err(io_error("read"))? {
-        return Err(unreadable("it is no redb file".into()));
-    }
-    let backend = FileBackend::new(Arc::new(file), Ahead::default()).map_err(io_error("open"))?;
-    pages.open(Box::new(backend), meter).map_err(unreadable)
-}
-
-/// Whether the file begins as redb's do and has the two pages that even an empty one has. Checked
-/// before anything is cut off its end.
-fn looks_like_redb(file: &File) -> io::Result<bool> {
-    let mut magic = [0; MAGIC.len()];
-    let long_enough = file.metadata()?.len() >= 2 * 4096;
-    if long_enough {
-        file.read_exact_at(&mut magic, 0)?;
-    }
-    Ok(long_enough && magic == *MAGIC)
-}
-
-fn open_rw(path: &Path, make: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    if make {
-        options.create(true).truncate(true);
-    }
-    options.open(path)
-}
-
-fn make_dir(dir: &Path) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Io {
-        attempt: "create the folder",
-        path: dir.to_owned(),
-        source,
-    };
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let missing: Vec<PathBuf> = dir
-        .ancestors()
-        .take_while(|dir| !dir.exists())
-        .map(Path::to_owned)
-        .collect();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(dir)
-        .map_err(failed)?;
-    // A folder is there after a power cut only when its parent was synced.
-    for made in missing {
-        let parent = made
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        sync_dir(parent.unwrap_or(Path::new("."))).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    Ok((Arc::clone(&shared), Writer::new(shared, pages, resume)))
 }
 
 fn draw(chance: &Chance, path: &Path) -> Result<Incarnation, OpenError> {
@@ -271,9 +140,9 @@ fn settle_meta(
     channels: &[ChannelSpec],
     chance: &Chance,
 ) -> Result<Meta, OpenError> {
-    let unreadable = |reason| OpenError::Unreadable {
+    let unreadable = |trouble: Trouble| OpenError::Unreadable {
         path: path.to_owned(),
-        reason,
+        reason: trouble.text,
     };
     let found = guarded(|| scan::read_meta(db)).map_err(unreadable)?;
     let fresh = found.is_none();
@@ -395,6 +264,7 @@ fn state_of(
             .collect(),
         queues,
         status: Status::Open,
+        trouble: None,
     };
     (
         state,
@@ -406,7 +276,7 @@ fn state_of(
 }
 
 /// A head that is damaged must not give a position twice.
-fn beyond(mut head: Head, queue: &Queue) -> Head {
+pub(crate) fn beyond(mut head: Head, queue: &Queue) -> Head {
     head.next = head.next.max(queue.next_position().unwrap_or(1));
     head
 }

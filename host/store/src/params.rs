@@ -4,7 +4,6 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use levada_core::{Chance, ChannelName, Clock, SystemClock};
 use levada_telemetry::Registry;
-use redb::StorageBackend;
 use thiserror::Error;
 
 use crate::{disk::Disk, file::Ahead};
@@ -121,8 +120,6 @@ pub enum Backend {
     Default,
     /// What the default does with its file, on another disk: one that is simulated.
     Disk(Arc<dyn Disk>, Ahead),
-    /// Something else, such as a disk that fails on purpose.
-    Custom(Box<dyn StorageBackend>),
 }
 
 impl fmt::Debug for Backend {
@@ -130,7 +127,6 @@ impl fmt::Debug for Backend {
         f.write_str(match self {
             Self::Default => "Default",
             Self::Disk(..) => "Disk",
-            Self::Custom(_) => "Custom",
         })
     }
 }

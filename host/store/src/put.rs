@@ -382,7 +382,7 @@ fn stage(
         counts: prepared.counts,
         received_ms: commit.received_ms,
         needs: extra,
-        reply,
+        reply: Some(reply),
     });
     drop(state);
     shared.wake.notify_all();

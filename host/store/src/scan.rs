@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use levada_core::{Incarnation, PartId};
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableError,
+};
 use tracing::warn;
 
 use crate::{
@@ -58,18 +60,19 @@ pub(crate) struct Found {
 }
 
 /// Reads the meta table; `None` if the store was just made.
-pub(crate) fn read_meta(db: &Database) -> Result<Option<Meta>, String> {
-    let txn = db.begin_read().map_err(|error| error.to_string())?;
+pub(crate) fn read_meta(db: &Database) -> Result<Option<Meta>, redb::Error> {
+    let txn = db.begin_read()?;
     let table = match txn.open_table(META) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(error.into()),
     };
     let (mut format, mut incarnation, mut channels) = (None, None, BTreeMap::new());
-    for entry in table.iter().map_err(|error| error.to_string())? {
-        let (key, value) = entry.map_err(|error| error.to_string())?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
         let key = key.value();
-        let damaged = || format!("the entry `{key}` of its meta table is damaged");
+        let damaged =
+            || redb::Error::Corrupted(format!("the entry `{key}` of its meta table is damaged"));
         let mut reader = Reader(unseal(key.as_bytes(), value.value()).ok_or_else(damaged)?);
         if key == FORMAT_KEY {
             format = read_format(&mut reader);
@@ -85,7 +88,9 @@ pub(crate) fn read_meta(db: &Database) -> Result<Option<Meta>, String> {
             incarnation,
             channels,
         })),
-        _ => Err("its meta table has no format or no incarnation".into()),
+        _ => Err(redb::Error::Corrupted(
+            "its meta table has no format or no incarnation".into(),
+        )),
     }
 }
 
@@ -173,22 +178,44 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
             found.queues.entry(lane.channel).or_default().push(entry);
         }
     }
-    let dead = txn.open_table(DEAD)?;
-    for entry in dead.iter()? {
-        let (id, value) = entry?;
+    for entry in txn.open_table(DEAD)?.iter()? {
+        let (_, value) = entry?;
         found.letters += 1;
         found.letter_bytes += (value.value().len() as u64).saturating_sub(4);
-        found.resume.next_letter = id.value() + 1;
     }
-    let aside = txn.open_table(QUARANTINE)?;
-    found.resume.aside_entries = aside.len()?;
-    found.resume.next_aside = aside.last()?.map_or(0, |(id, _)| id.value() + 1);
+    found.numbers(&txn)?;
+    Ok(found)
+}
+
+/// Reads where the writer goes on, and nothing else.
+pub(crate) fn resume(db: &Database) -> Result<Found, redb::Error> {
+    let mut found = Found::default();
+    let txn = db.begin_read()?;
+    let small = txn.open_table(SMALL)?;
+    for what in [keys::COMMITS, keys::HEAD, keys::BORDER] {
+        for entry in small.range(&[what][..]..&[what + 1][..])? {
+            let (key, value) = entry?;
+            found.small(key.value(), value.value());
+        }
+    }
+    found.numbers(&txn)?;
     Ok(found)
 }
 
 impl Found {
+    /// The next numbers of what is only ever added to.
+    fn numbers(&mut self, txn: &ReadTransaction) -> Result<(), redb::Error> {
+        let dead = txn.open_table(DEAD)?;
+        self.resume.next_letter = dead.last()?.map_or(0, |(id, _)| id.value() + 1);
+        let aside = txn.open_table(QUARANTINE)?;
+        self.resume.aside_entries = aside.len()?;
+        self.resume.next_aside = aside.last()?.map_or(0, |(id, _)| id.value() + 1);
+        Ok(())
+    }
+
     fn small(&mut self, key: &[u8], value: &[u8]) {
         let read = match key.first().copied() {
+            Some(keys::COMMITS) => self.commits(key, value),
             Some(keys::COUNTER) => self.counter(key, value),
             Some(keys::MARK) => self.mark(key, value),
             Some(keys::HEAD) => self.head(key, value),
@@ -200,6 +227,11 @@ impl Found {
         if read.is_none() {
             damaged(key);
         }
+    }
+
+    fn commits(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        self.resume.commits = Reader(unseal(key, value)?).u64()?;
+        Some(())
     }
 
     fn counter(&mut self, key: &[u8], value: &[u8]) -> Option<()> {

@@ -26,6 +26,7 @@ use crate::{
     queue::{After, Queue},
     room::{Need, Rooms},
     row::NewRow,
+    trouble::{Trouble, guarded},
 };
 
 /// How long deletes wait for a put to ride with.
@@ -42,8 +43,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// Wakes the writer.
     pub(crate) wake: Condvar,
-    /// Gone once the store is closed.
-    pub(crate) base: RwLock<Option<Arc<Base>>>,
+    /// Locked for writing only while the file is opened again or closed.
+    pub(crate) base: RwLock<Base>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
@@ -58,11 +59,13 @@ pub(crate) struct Shared {
     pub(crate) row_cache: usize,
 }
 
-/// The file and the lock on its folder; the lock goes last.
-#[derive(Debug)]
+/// The file and the lock on its folder.
+#[derive(Debug, Default)]
 pub(crate) struct Base {
-    pub(crate) db: Database,
-    pub(crate) _lock: Lock,
+    /// Not there once the store is closed, and while nothing can be opened.
+    pub(crate) db: Option<Database>,
+    /// Goes last.
+    pub(crate) lock: Option<Lock>,
 }
 
 /// What does not change about a channel.
@@ -95,6 +98,8 @@ pub(crate) struct State {
     /// The position that each channel gives next.
     pub(crate) next: Vec<u64>,
     pub(crate) status: Status,
+    /// What a reader met; the writer opens the file again.
+    pub(crate) trouble: Option<Trouble>,
 }
 
 pub(crate) type CountKey = (PartId, Counter, String);
@@ -104,8 +109,9 @@ pub(crate) type CountKey = (PartId, Counter, String);
 pub(crate) enum Status {
     Open,
     Closing,
-    Closed,
-    /// The file cannot be written any more; memory channels run on.
+    /// And why it was not closed in order, if it was not.
+    Closed(Option<String>),
+    /// The file cannot be written; memory channels run on.
     Failed(String),
 }
 
@@ -139,7 +145,22 @@ pub(crate) struct Staged {
     pub(crate) counts: Vec<(CountKey, u64)>,
     pub(crate) received_ms: u64,
     pub(crate) needs: Vec<Need>,
-    pub(crate) reply: oneshot::Sender<Result<(), PutError>>,
+    /// Gone once it was answered.
+    pub(crate) reply: Option<oneshot::Sender<Result<(), PutError>>>,
+}
+
+impl Staged {
+    /// Answers, if that was not done before; nobody may be waiting for it any more.
+    pub(crate) fn answer(&mut self, answer: Result<(), PutError>) {
+        if let Some(reply) = self.reply.take() {
+            let _heard = reply.send(answer).is_ok();
+        }
+    }
+
+    /// Whether nobody waits for the answer.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
 }
 
 /// What goes into one durable channel.
@@ -164,12 +185,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file, while the store is open.
-    pub(crate) fn base(&self) -> Option<Arc<Base>> {
-        self.base
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Reads the file. Waits while it is opened again; the writer hears of what goes wrong.
+    ///
+    /// # Errors
+    /// `None` if the store is closed.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, Option<Trouble>> {
+        let base = self.base.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = base.db.as_ref() else {
+            return Err(self.missing());
+        };
+        guarded(|| work(db)).map_err(|trouble| {
+            // Noted before the file can be opened again: after that it is the past.
+            self.lock().trouble.get_or_insert_with(|| trouble.clone());
+            self.wake.notify_all();
+            Some(trouble)
+        })
+    }
+
+    /// Why there is no file to read.
+    fn missing(&self) -> Option<Trouble> {
+        match &self.lock().status {
+            Status::Failed(reason) => Some(Trouble::io(reason)),
+            Status::Open | Status::Closing | Status::Closed(_) => None,
+        }
     }
 
     /// The room of the dead letters.
@@ -252,7 +293,7 @@ impl State {
     pub(crate) fn put_error(&self) -> Option<PutError> {
         match &self.status {
             Status::Open => None,
-            Status::Closing | Status::Closed => Some(PutError::Stopping),
+            Status::Closing | Status::Closed(_) => Some(PutError::Stopping),
             Status::Failed(reason) => Some(PutError::Store {
                 reason: reason.clone(),
             }),
@@ -263,7 +304,7 @@ impl State {
     pub(crate) fn take_error(&self, durable: bool) -> Option<TakeError> {
         match &self.status {
             Status::Open | Status::Closing => None,
-            Status::Closed => Some(TakeError::Closed),
+            Status::Closed(_) => Some(TakeError::Closed),
             Status::Failed(reason) => durable.then(|| TakeError::Store {
                 reason: reason.clone(),
             }),
@@ -288,7 +329,29 @@ impl Inbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.commits.is_empty() && self.asking.is_empty() && self.next_due().is_none()
+        !self.anybody_waits() && self.next_due().is_none()
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(crate) fn anybody_waits(&self) -> bool {
+        !self.commits.is_empty() || !self.asking.is_empty()
+    }
+
+    /// Takes back what could not be written, but for the commits: they are to be answered.
+    pub(crate) fn take_back(&mut self, mut failed: Self, now: Instant) {
+        for (row, after) in failed.touched {
+            // What is here already was noted later, and holds all of it.
+            self.touched.entry(row).or_insert(after);
+        }
+        self.counts.append(&mut failed.counts);
+        prepend(&mut self.marks, failed.marks);
+        prepend(&mut self.letters, failed.letters);
+        prepend(&mut self.aside, failed.aside);
+        prepend(&mut self.asking, failed.asking);
+        let due = !self.touched.is_empty() || !self.letters.is_empty() || !self.aside.is_empty();
+        if due || !self.marks.is_empty() || !self.counts.is_empty() {
+            self.rows_due = Some(now);
+        }
     }
 
     /// Has what was settled written soon; whether the writer must hear of it.
@@ -309,6 +372,11 @@ impl Inbox {
 /// The time by which the writer goes. The runtime's own, so that a simulation can own it.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+fn prepend<T>(to: &mut Vec<T>, mut first: Vec<T>) {
+    first.append(to);
+    *to = first;
 }
 
 /// A count as the ledger keeps it.

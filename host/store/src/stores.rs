@@ -15,12 +15,13 @@ use levada_core::{
 use tracing::{error, info, warn};
 
 use crate::{
-    chain,
+    chain, inspect,
     keys::LaneId,
     lease, open as opening,
     params::{OpenError, StoreParams},
     put, settle,
     shared::{Shared, Status},
+    trouble::guarded,
     writer::Border,
 };
 
@@ -102,15 +103,12 @@ impl Stores {
     pub(crate) fn begin_close(&self) {
         let mut state = self.shared.lock();
         state.rooms.end();
-        if state.status == Status::Open {
-            state.status = Status::Closing;
-        }
-        let failed = matches!(state.status, Status::Failed(_));
+        state.status = match std::mem::replace(&mut state.status, Status::Closed(None)) {
+            Status::Open => Status::Closing,
+            Status::Failed(reason) => Status::Closed(Some(reason)),
+            other @ (Status::Closing | Status::Closed(_)) => other,
+        };
         drop(state);
-        if failed {
-            // The writer of a failed store waits for this.
-            self.take_base();
-        }
         self.shared.ring_all();
     }
 
@@ -118,11 +116,10 @@ impl Stores {
     pub(crate) fn end_close(&self, unclean: Option<String>) -> Closed {
         let closed = self.take_base();
         let mut state = self.shared.lock();
-        let failed = match &state.status {
-            Status::Failed(reason) => Some(reason.clone()),
-            Status::Open | Status::Closing | Status::Closed => None,
+        let failed = match std::mem::replace(&mut state.status, Status::Closed(None)) {
+            Status::Closed(reason) => reason,
+            Status::Open | Status::Closing | Status::Failed(_) => None,
         };
-        state.status = Status::Closed;
         let memory = self.shared.channels.iter().zip(&state.queues);
         let memory = memory.filter(|(channel, queue)| !channel.is_durable() && queue.events() > 0);
         let lost: Vec<_> = memory
@@ -140,15 +137,16 @@ impl Stores {
     }
 
     fn take_base(&self) -> Option<String> {
-        let base = self
-            .shared
-            .base
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
-        // Whoever still reads holds the file open for that long, and then closes it.
-        let base = Arc::into_inner(base)?;
-        base.db.close().err().map(|error| error.to_string())
+        let base = std::mem::take(
+            &mut *self
+                .shared
+                .base
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let closed = guarded(|| base.db.map_or(Ok(()), redb::Database::close));
+        drop(base.lock);
+        closed.err().map(|trouble| trouble.text)
     }
 
     /// The store's own incarnation, which hops use (delivery contract D1.4).
@@ -171,8 +169,8 @@ impl Stores {
             channel: self.shared.channels[at].id,
             lane: crate::LANE,
         };
-        let base = self.shared.base().ok_or("the store is closed")?;
-        chain::borders(&base.db, lane).map_err(|error| error.to_string())
+        let read = self.shared.read(|db| chain::borders(db, lane));
+        read.map_err(inspect::unread)
     }
 }
 

@@ -4,22 +4,27 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use levada_core::{MarkWrite, PartId, PutError, marks::Expect};
-use tracing::{debug, error, warn};
+use redb::Database;
+use tracing::{debug, warn};
 
 use crate::{
+    pages::Pages,
     queue::Entry,
     room::Need,
-    shared::{Base, CountKey, Inbox, Shared, State, Status},
+    shared::{CountKey, Inbox, Shared, State, Status},
+    trouble::{Trouble, guarded},
 };
 
 mod head;
+mod recover;
 mod transact;
+
+use recover::Recovery;
 
 pub use head::Border;
 pub(crate) use head::{Head, read_borders};
@@ -34,7 +39,9 @@ const QUICK_REPAIR_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    base: Arc<Base>,
+    pages: Pages,
+    /// The number of the last transaction that is on disk.
+    commits: u64,
     /// By channel.
     heads: HashMap<usize, Head>,
     next_letter: u64,
@@ -45,6 +52,7 @@ pub(crate) struct Writer {
     repaired: Option<Instant>,
     /// Commits since the last one that saves what a quick reopen needs.
     unsaved: bool,
+    recovery: Recovery,
 }
 
 /// What a step did.
@@ -67,22 +75,23 @@ pub(crate) struct Work {
     marks: BTreeMap<(PartId, String), MarkWrite>,
     /// Bytes of dead letters to make room for.
     letters_over: u64,
-    /// Bytes of rows that may be held in memory beside the disk.
-    cache_left: usize,
+    done: Done,
 }
 
 /// What a transaction did beside what was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     entries: Vec<(usize, Entry)>,
-    /// Dead letters that made room for others.
-    dropped: Option<Need>,
+    /// Dead letters that made room for others, and under what they are counted.
+    dropped: Option<(CountKey, Need)>,
+    /// Bytes of rows that may be held in memory beside the disk.
     cache_left: usize,
 }
 
 /// Where the writer goes on after an open.
 #[derive(Debug, Default)]
 pub(crate) struct Resume {
+    pub(crate) commits: u64,
     pub(crate) heads: HashMap<usize, Head>,
     pub(crate) next_letter: u64,
     pub(crate) next_aside: u64,
@@ -93,10 +102,11 @@ pub(crate) struct Resume {
 const ASIDE_MOST: u64 = 1024;
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, base: Arc<Base>, resume: Resume) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, pages: Pages, resume: Resume) -> Self {
         Self {
             shared,
-            base,
+            pages,
+            commits: resume.commits,
             heads: resume.heads,
             next_letter: resume.next_letter,
             next_aside: resume.next_aside,
@@ -104,6 +114,7 @@ impl Writer {
             worked: None,
             repaired: None,
             unsaved: true,
+            recovery: Recovery::default(),
         }
     }
 
@@ -122,24 +133,28 @@ impl Writer {
     pub(crate) fn step(&mut self, now: Instant) -> Step {
         let mut state = self.shared.lock();
         let closing = match state.status {
-            Status::Closed | Status::Failed(_) => {
+            Status::Closed(_) => {
+                refuse_all(&mut state);
+                return Step::Ended;
+            }
+            Status::Failed(_) => {
                 refuse_all(&mut state);
                 drop(state);
-                // A failed store answers until it is closed.
-                return if self.is_closed() {
-                    Step::Ended
-                } else {
-                    Step::Sleep(None)
-                };
+                return self.try_again(now);
             }
             Status::Closing => true,
             Status::Open => false,
         };
+        if let Some(trouble) = state.trouble.take() {
+            drop(state);
+            self.recover(&trouble, None, now);
+            return Step::Worked;
+        }
         if closing && state.inbox.is_empty() {
             drop(state);
             self.save_for_quick_reopen(now);
             let mut state = self.shared.lock();
-            state.status = Status::Closed;
+            state.status = Status::Closed(None);
             refuse_all(&mut state);
             return Step::Ended;
         }
@@ -154,16 +169,15 @@ impl Writer {
             return Step::Sleep(due.into_iter().flatten().min());
         }
         let mut work = take(&mut state, self.shared.dead_letter_limit());
-        work.cache_left = self.shared.row_cache.saturating_sub(self.cached(&state));
+        work.done.cache_left = self.shared.row_cache.saturating_sub(self.cached(&state));
         drop(state);
         let done = self.commit(&mut work);
         self.worked = Some(now);
-        self.finish(work, done);
+        match done {
+            Ok(()) => self.succeed(work),
+            Err(trouble) => self.recover(&trouble, Some(work), now),
+        }
         Step::Worked
-    }
-
-    fn is_closed(&self) -> bool {
-        self.shared.base().is_none()
     }
 
     /// Waits until there may be something to do.
@@ -171,16 +185,16 @@ impl Writer {
         let state = self.shared.lock();
         let now = Instant::now();
         let ready = match state.status {
-            Status::Open => state.inbox.is_ready(now, state.rooms.anybody_waits()),
-            Status::Closing | Status::Closed => true,
-            Status::Failed(_) => !state.inbox.is_empty(),
+            Status::Open => {
+                state.trouble.is_some() || state.inbox.is_ready(now, state.rooms.anybody_waits())
+            }
+            Status::Closing | Status::Closed(_) => true,
+            Status::Failed(_) => state.inbox.anybody_waits(),
         };
-        // A failed store that is being closed has lost its base meanwhile.
-        if ready || self.is_closed() {
+        if ready {
             return;
         }
-        let next = [until, state.inbox.next_due()].into_iter().flatten().min();
-        match next {
+        match until {
             Some(at) => {
                 let most = at.saturating_duration_since(now);
                 drop(self.shared.wake.wait_timeout(state, most));
@@ -189,35 +203,38 @@ impl Writer {
         }
     }
 
-    /// One transaction; every failure, panics of redb included, as text.
-    fn commit(&mut self, work: &mut Work) -> Result<Done, String> {
-        let base = Arc::clone(&self.base);
-        match catch_unwind(AssertUnwindSafe(|| self.transact(&base.db, work))) {
-            Ok(done) => done.map_err(|error| text(&error)),
-            Err(panic) => Err(panic_text(panic.as_ref())),
+    /// One transaction; every failure, panics of redb included, as trouble.
+    fn commit(&mut self, work: &mut Work) -> Result<(), Trouble> {
+        self.with_db(|writer, db| guarded(|| writer.transact(db, work)))
+    }
+
+    fn with_db<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &Database) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let shared = Arc::clone(&self.shared);
+        let base = shared.base.read().unwrap_or_else(PoisonError::into_inner);
+        match &base.db {
+            Some(db) => work(self, db),
+            None => Err(Trouble::io("the store is closed")),
         }
     }
 
-    fn finish(&mut self, work: Work, done: Result<Done, String>) {
-        match done {
-            Ok(done) => self.succeed(work, done),
-            Err(reason) => self.fail(work, &reason),
-        }
-    }
-
-    fn succeed(&mut self, work: Work, done: Done) {
+    fn succeed(&mut self, work: Work) {
+        self.commits += 1;
         self.unsaved = true;
         let metrics = &self.shared.metrics;
         metrics.commits.add(1);
         metrics.grouped.add(work.inbox.commits.len() as u64);
         let mut state = self.shared.lock();
         let mut filled = vec![false; self.shared.channels.len()];
-        for (channel, entry) in done.entries {
+        for (channel, entry) in work.done.entries {
             filled[channel] = true;
             state.next[channel] = self.heads.get(&channel).map_or(1, |head| head.next);
             state.queues[channel].push(entry);
         }
-        for staged in work.inbox.commits {
+        for mut staged in work.inbox.commits {
+            staged.answer(Ok(()));
             for (key, amount) in staged.counts {
                 *state.ledger.entry(key).or_default() += amount;
             }
@@ -228,10 +245,9 @@ impl Writer {
                 filled[channel] = true;
                 fill_memory(&mut state, channel, batch, staged.received_ms);
             }
-            // Nobody may be waiting for the answer any more.
-            let _heard = staged.reply.send(Ok(())).is_ok();
         }
-        if let Some(dropped) = done.dropped {
+        if let Some((key, dropped)) = work.done.dropped {
+            *state.ledger.entry(key).or_default() += dropped.events;
             state.rooms.release(&[dropped]);
         }
         drop(state);
@@ -245,25 +261,6 @@ impl Writer {
             .zip(filled)
             .filter(|(_, filled)| *filled);
         rung.for_each(|(channel, _)| channel.events.notify_waiters());
-    }
-
-    fn fail(&mut self, work: Work, reason: &str) {
-        error!(%reason, "the store cannot write");
-        let mut state = self.shared.lock();
-        state.status = Status::Failed(reason.to_owned());
-        for staged in work.inbox.commits {
-            state.rooms.release(&staged.needs);
-            let refused = PutError::Store {
-                reason: reason.to_owned(),
-            };
-            let _heard = staged.reply.send(Err(refused)).is_ok();
-        }
-        for asking in work.inbox.asking {
-            let _heard = asking.send(Err(reason.to_owned())).is_ok();
-        }
-        state.rooms.end();
-        drop(state);
-        self.shared.ring_all();
     }
 
     fn durable_bytes(&self, state: &State) -> u64 {
@@ -299,20 +296,16 @@ impl Writer {
         if !self.unsaved {
             return;
         }
-        let base = Arc::clone(&self.base);
-        let saved = catch_unwind(AssertUnwindSafe(|| transact::quick_repair(&base.db)));
+        let saved = self.with_db(|_, db| guarded(|| transact::quick_repair(db)));
         match saved {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 self.shared.metrics.quick_repairs.add(1);
                 debug!("saved the layout of the store for a quick reopen");
             }
-            Ok(Err(error)) => {
-                let error = text(&error);
+            Err(error) => {
                 warn!(%error, "cannot save the layout of the store: the next open takes longer");
-            }
-            Err(panic) => {
-                let error = panic_text(panic.as_ref());
-                warn!(%error, "cannot save the layout of the store: the next open takes longer");
+                // redb writes nothing any more until it is opened again.
+                self.shared.lock().trouble.get_or_insert(error);
             }
         }
         self.unsaved = false;
@@ -324,18 +317,19 @@ impl Writer {
 fn take(state: &mut State, letter_limit: Option<u64>) -> Work {
     let mut inbox = std::mem::take(&mut state.inbox);
     let mut work = Work::default();
-    for (part, mark) in inbox.marks.drain(..) {
-        work.marks.insert((part, mark.key.clone()), mark);
+    for (part, mark) in &inbox.marks {
+        let key = (part.clone(), mark.key.clone());
+        work.marks.insert(key, mark.clone());
     }
-    for key in std::mem::take(&mut inbox.counts) {
-        let value = state.ledger.get(&key).copied().unwrap_or(0);
-        work.counters.insert(key, value);
+    for key in &inbox.counts {
+        let value = state.ledger.get(key).copied().unwrap_or(0);
+        work.counters.insert(key.clone(), value);
     }
     // What the marks will be after the commits before.
     let mut ahead: HashMap<(PartId, String), MarkWrite> = HashMap::new();
     let mut accepted = Vec::with_capacity(inbox.commits.len());
-    for staged in inbox.commits.drain(..) {
-        if staged.reply.is_closed() {
+    for mut staged in inbox.commits.drain(..) {
+        if staged.is_withdrawn() {
             state.rooms.release(&staged.needs);
             continue;
         }
@@ -345,10 +339,8 @@ fn take(state: &mut State, letter_limit: Option<u64>) -> Work {
             .find(|mark| !meets(state, &ahead, &staged.part, mark));
         if let Some(mark) = unmet {
             state.rooms.release(&staged.needs);
-            let conflict = PutError::Conflict {
-                key: mark.key.clone(),
-            };
-            let _heard = staged.reply.send(Err(conflict)).is_ok();
+            let key = mark.key.clone();
+            staged.answer(Err(PutError::Conflict { key }));
             continue;
         }
         for mark in &staged.marks {
@@ -403,30 +395,14 @@ pub(crate) fn fill_memory(
     state.queues[channel].push(entry);
 }
 
-/// Answers everything that waits: nothing is written any more.
+/// Answers everybody who waits: nothing is written now. What was settled stays to be written.
 fn refuse_all(state: &mut State) {
     let refused = state.put_error().unwrap_or(PutError::Stopping);
-    let inbox = std::mem::take(&mut state.inbox);
-    for staged in inbox.commits {
+    for mut staged in std::mem::take(&mut state.inbox.commits) {
         state.rooms.release(&staged.needs);
-        let _heard = staged.reply.send(Err(refused.clone())).is_ok();
+        staged.answer(Err(refused.clone()));
     }
-    for asking in inbox.asking {
+    for asking in std::mem::take(&mut state.inbox.asking) {
         let _heard = asking.send(Err(refused.to_string())).is_ok();
     }
-}
-
-/// An error with all its causes, in one line.
-fn text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let known = panic.downcast_ref::<&str>().copied();
-    let known = known.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!(
-        "the storage engine panicked: {}",
-        known.unwrap_or("without a word")
-    )
 }

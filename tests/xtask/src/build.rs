@@ -5,7 +5,7 @@ use std::{process::Command, time::Instant};
 use anyhow::Result;
 
 use crate::{
-    guests,
+    guests, peers,
     step::{self, Workspace},
 };
 
@@ -42,6 +42,7 @@ pub(crate) fn test(workspace: &Workspace, rest: &[String]) -> Result<()> {
     let start = Instant::now();
     guests::build(workspace)?;
     guests::build_foreign(workspace)?;
+    peers::fetch_or_skip(workspace)?;
     step::run("host", &mut host(workspace), MEND)?;
     let mut cargo = workspace.cargo(["test", "--workspace"]);
     // Tests below `tests/` find the guests themselves; those of single crates are told.

@@ -7,6 +7,7 @@ mod build;
 mod ci;
 mod features;
 mod guests;
+mod peers;
 mod step;
 
 use std::process::ExitCode;
@@ -50,6 +51,11 @@ enum Verb {
         #[arg(long, default_value_t = 50)]
         rounds: u32,
     },
+    /// Runs every test against Apache Flume, and saves what came of it.
+    Peers {
+        #[command(subcommand)]
+        what: Option<Peers>,
+    },
     /// Cuts the power of a simulated disk, any number of times, and checks what is left.
     Chaos {
         /// How often, from which seed; `cargo x chaos --help` lists it.
@@ -62,6 +68,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Peers {
+    /// Fetches Flume into `target/peers`, and no more.
+    Fetch,
 }
 
 fn main() -> ExitCode {
@@ -84,6 +96,10 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Build => build::build(&workspace),
         Verb::Ci => ci::run(&workspace),
         Verb::Kill { rounds } => build::kill(&workspace, *rounds),
+        Verb::Peers {
+            what: Some(Peers::Fetch),
+        } => peers::fetch(&workspace),
+        Verb::Peers { what: None } => peers::run(&workspace),
         Verb::Chaos { rest } => build::chaos(&workspace, rest),
         Verb::Bench { rest } => build::bench(&workspace, rest),
     }

@@ -66,12 +66,9 @@ pub(super) fn quick_repair(db: &Database) -> Result<(), redb::Error> {
 }
 
 impl Writer {
-    /// Writes everything and commits; nothing in memory but the writer's own heads changes.
-    pub(super) fn transact(&mut self, db: &Database, work: &mut Work) -> Result<Done, redb::Error> {
-        let mut done = Done {
-            cache_left: work.cache_left,
-            ..Done::default()
-        };
+    /// Writes everything and commits; nothing in memory but the writer's own numbers changes, and
+    /// `work` keeps what it would take to do it again, puts excepted.
+    pub(super) fn transact(&mut self, db: &Database, work: &mut Work) -> Result<(), redb::Error> {
         let txn = db.begin_write()?;
         {
             let mut rows = txn.open_table(ROWS)?;
@@ -80,27 +77,29 @@ impl Writer {
             for staged in &mut work.inbox.commits {
                 for put in &mut staged.puts {
                     lanes.insert(put.channel);
-                    self.put(&mut rows, &mut small, put, staged.received_ms, &mut done)?;
+                    let received_ms = staged.received_ms;
+                    self.put(&mut rows, &mut small, put, received_ms, &mut work.done)?;
                 }
             }
-            for ((channel, first), after) in std::mem::take(&mut work.inbox.touched) {
+            for (&(channel, first), after) in &work.inbox.touched {
                 if matches!(after, After::Gone { .. }) {
                     lanes.insert(channel);
                 }
-                self.touch(&mut rows, &mut small, channel, first, &after)?;
+                self.touch(&mut rows, &mut small, channel, first, after)?;
             }
             for channel in lanes {
                 self.write_head(&txn, &mut small, channel)?;
             }
             write_marks(&mut small, work)?;
-            self.letters(&txn, work, &mut done)?;
-            self.set_aside(&txn, std::mem::take(&mut work.inbox.aside))?;
+            self.letters(&txn, work)?;
+            self.set_aside(&txn, &work.inbox.aside)?;
             write_counters(&mut small, work)?;
+            write_number(&mut small, self.commits + 1)?;
         }
         fail_point!("store-before-commit");
         txn.commit()?;
         fail_point!("store-after-commit");
-        Ok(done)
+        Ok(())
     }
 
     fn lane(&self, channel: usize) -> LaneId {
@@ -208,26 +207,17 @@ impl Writer {
     }
 
     /// Writes dead letters, and drops the oldest if that is the rule and there are too many.
-    fn letters(
-        &mut self,
-        txn: &WriteTransaction,
-        work: &mut Work,
-        done: &mut Done,
-    ) -> Result<(), redb::Error> {
-        let own = std::mem::take(&mut work.inbox.letters);
-        let staged = work
-            .inbox
-            .commits
-            .iter_mut()
-            .flat_map(|staged| staged.letters.drain(..));
-        let letters: Vec<Vec<u8>> = own.into_iter().chain(staged).collect();
-        if letters.is_empty() {
+    fn letters(&mut self, txn: &WriteTransaction, work: &mut Work) -> Result<(), redb::Error> {
+        let inbox = &work.inbox;
+        let staged = inbox.commits.iter().flat_map(|staged| &staged.letters);
+        let mut letters = inbox.letters.iter().chain(staged).peekable();
+        if letters.peek().is_none() {
             return Ok(());
         }
         let mut table = txn.open_table(DEAD)?;
         for letter in letters {
             let id = self.next_letter;
-            table.insert(id, &seal(&id.to_be_bytes(), letter)[..])?;
+            table.insert(id, &seal(&id.to_be_bytes(), letter.clone())[..])?;
             self.next_letter += 1;
         }
         let mut freed = Need {
@@ -250,18 +240,13 @@ impl Writer {
             let key = (part, Counter::Dropped, "full".to_owned());
             let before = self.shared.lock().ledger.get(&key).copied().unwrap_or(0);
             work.counters.insert(key.clone(), before + freed.events);
-            self.shared.lock().ledger.insert(key, before + freed.events);
-            done.dropped = Some(freed);
+            work.done.dropped = Some((key, freed));
         }
         Ok(())
     }
 
     /// Keeps damaged bytes for people to look at.
-    fn set_aside(
-        &mut self,
-        txn: &WriteTransaction,
-        damaged: Vec<Aside>,
-    ) -> Result<(), redb::Error> {
+    fn set_aside(&mut self, txn: &WriteTransaction, damaged: &[Aside]) -> Result<(), redb::Error> {
         let kept = usize::try_from(self.aside_room)
             .unwrap_or(usize::MAX)
             .min(damaged.len());
@@ -269,7 +254,7 @@ impl Writer {
             return Ok(());
         }
         let mut table = txn.open_table(QUARANTINE)?;
-        for aside in damaged.into_iter().take(kept) {
+        for aside in damaged.iter().take(kept) {
             let id = self.next_aside;
             let mut value = Vec::with_capacity(aside.bytes.len() + 64);
             put_bytes(
@@ -291,10 +276,10 @@ impl Writer {
     }
 }
 
-fn write_marks(small: &mut Small<'_>, work: &mut Work) -> Result<(), redb::Error> {
-    for ((part, name), mark) in std::mem::take(&mut work.marks) {
-        let key = keys::mark(&part, &name);
-        match mark.value {
+fn write_marks(small: &mut Small<'_>, work: &Work) -> Result<(), redb::Error> {
+    for ((part, name), mark) in &work.marks {
+        let key = keys::mark(part, name);
+        match &mark.value {
             Some(value) => drop(small.insert(&key[..], &seal(&key, value.to_vec())[..])?),
             None => drop(small.remove(&key[..])?),
         }
@@ -302,10 +287,18 @@ fn write_marks(small: &mut Small<'_>, work: &mut Work) -> Result<(), redb::Error
     Ok(())
 }
 
-fn write_counters(small: &mut Small<'_>, work: &mut Work) -> Result<(), redb::Error> {
-    for ((part, counter, reason), value) in std::mem::take(&mut work.counters) {
-        let key = keys::counter(&part, counter, &reason);
+fn write_counters(small: &mut Small<'_>, work: &Work) -> Result<(), redb::Error> {
+    for ((part, counter, reason), value) in &work.counters {
+        let key = keys::counter(part, *counter, reason);
         small.insert(&key[..], &seal(&key, value.to_le_bytes().to_vec())[..])?;
     }
+    Ok(())
+}
+
+/// Says which transaction this is: after a failed commit it tells whether it is on disk.
+fn write_number(small: &mut Small<'_>, number: u64) -> Result<(), redb::Error> {
+    let key = [keys::COMMITS];
+    let value = seal(&key, number.to_le_bytes().to_vec());
+    small.insert(&key[..], &value[..])?;
     Ok(())
 }

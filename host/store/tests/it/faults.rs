@@ -1,98 +1,44 @@
 //! A disk that fails, and dead letters without room.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use levada_core::{
     Commit, Counter, DeadLetter, Outcomes, PutError, Store, TakeError, inspect::Inspect,
 };
-use levada_store::{
-    Backend, ChannelKind, DeadLetterSpec, OnDeadLettersFull, StorageBackend, StoreParams, Stores,
-};
-use redb::backends::InMemoryBackend;
+use levada_store::{ChannelKind, DeadLetterSpec, OnDeadLettersFull, StoreParams, Stores};
 use tokio::time::Instant;
 
-use crate::place::{
-    at_most, channel, check_audit, drain, lease, numbered, part, put, put_of, settlement, spec,
+use crate::{
+    broken::{Broken, Call, Fault, How},
+    place::{
+        at_most, channel, check_audit, drain, lease, numbered, part, put, put_of, settlement, spec,
+    },
 };
-
-const FINE: u8 = 0;
-const SYNC_FAILS: u8 = 1;
-const WRITE_FAILS: u8 = 2;
-const WRITE_PANICS: u8 = 3;
-
-/// A disk in memory that breaks when told to.
-#[derive(Debug)]
-struct Faulty {
-    inner: InMemoryBackend,
-    fault: Arc<AtomicU8>,
-}
-
-impl Faulty {
-    fn check(&self, fault: u8) -> io::Result<()> {
-        if self.fault.load(Ordering::SeqCst) == fault {
-            return Err(io::Error::other("the disk is broken"));
-        }
-        Ok(())
-    }
-}
-
-impl StorageBackend for Faulty {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.check(SYNC_FAILS)?;
-        self.inner.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check(WRITE_FAILS)?;
-        assert!(
-            self.fault.load(Ordering::SeqCst) != WRITE_PANICS,
-            "the engine is broken"
-        );
-        self.inner.write(offset, data)
-    }
-}
 
 #[tokio::test]
 async fn a_broken_disk_fails_loudly_and_memory_channels_run_on() {
-    for fault in [SYNC_FAILS, WRITE_FAILS, WRITE_PANICS] {
+    let error = How::Error(std::io::ErrorKind::Other);
+    for (call, how) in [
+        (Call::Sync, error),
+        (Call::Write, error),
+        (Call::Write, How::Panic),
+    ] {
         let dir = tempfile::tempdir().unwrap();
-        let switch = Arc::new(AtomicU8::new(FINE));
-        let faulty = Faulty {
-            inner: InMemoryBackend::new(),
-            fault: Arc::clone(&switch),
-        };
+        let disk = Broken::default();
         let channels = vec![
             spec("c", ChannelKind::Durable),
             spec("m", ChannelKind::Memory),
         ];
-        let params = StoreParams::new(dir.path(), channels);
-        let params = StoreParams {
-            backend: Backend::Custom(Box::new(faulty)),
-            ..params
-        };
-        let store = levada_store::open(params).unwrap();
+        let store = levada_store::open(disk.params(dir.path(), channels)).unwrap();
         put(&store, "c", numbered(0..5)).await;
         let held = lease(&store, "c", 2).await;
 
-        switch.store(fault, Ordering::SeqCst);
+        disk.break_it(Fault {
+            call: Some(call),
+            after: 0,
+            once: false,
+            how,
+        });
         let refused = store.commit(put_of(vec![("c", numbered(5..9))])).await;
         assert!(
             matches!(refused, Err(PutError::Store { .. })),

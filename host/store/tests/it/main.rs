@@ -1,6 +1,7 @@
 //! The store at its boundaries: one contract for every kind of channel, and the disk.
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
+mod broken;
 mod contract;
 mod disk;
 mod faults;
@@ -8,3 +9,4 @@ mod grouping;
 mod hop;
 mod model;
 mod place;
+mod reopen;

@@ -166,5 +166,14 @@ pub(crate) fn crashed_copy(dir: &Path) -> TempDir {
 
 /// Polls once; whether there is no answer yet.
 pub(crate) async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
-    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
+    poll_once(future).await.is_none()
+}
+
+/// Polls once; the answer if there is one.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let answer = |poll| match poll {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    };
+    poll_fn(|cx| Poll::Ready(answer(Pin::new(&mut *future).poll(cx)))).await
 }

@@ -1,0 +1,173 @@
+//! What the writer does when the file gives an error: it opens the file again, checked, and goes
+//! on; or it gives up for a while (delivery contract D5.3 to D5.5).
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use levada_core::PutError;
+use tracing::{error, info, warn};
+
+use super::{Step, Work, Writer, refuse_all};
+use crate::{
+    open::beyond,
+    pages::Check,
+    scan::{self, Found},
+    shared::Status,
+    trouble::{Trouble, TroubleKind, guarded},
+};
+
+/// Two failures within this time are one that does not go away.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// What the writer remembers of failures.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    last: Option<Instant>,
+    /// When a failed store is opened again.
+    try_at: Option<Instant>,
+    /// What failed, until it is known whether it is on disk. Who waited for it was answered.
+    pending: Option<Work>,
+}
+
+impl Writer {
+    /// Opens the file again after an error, and goes on where the disk is.
+    pub(super) fn recover(&mut self, trouble: &Trouble, work: Option<Work>, now: Instant) {
+        error!(%trouble, "the store's file gave an error");
+        let last = self.recovery.last.replace(now);
+        let again = last.is_some_and(|last| now.saturating_duration_since(last) < WITHIN);
+        let opened = if again {
+            Err(trouble.clone())
+        } else {
+            self.reopen()
+        };
+        match opened {
+            Ok(found) => self.go_on(found, work, trouble, now),
+            Err(cause) => {
+                self.recovery.pending = work;
+                self.give_up(&cause, now);
+            }
+        }
+    }
+
+    /// Opens a failed store again when it is time.
+    pub(super) fn try_again(&mut self, now: Instant) -> Step {
+        match self.recovery.try_at {
+            None => return Step::Sleep(None),
+            Some(at) if at > now => return Step::Sleep(Some(at)),
+            Some(_) => {}
+        }
+        self.recovery.last = Some(now);
+        match self.reopen() {
+            Ok(found) => {
+                let work = self.recovery.pending.take();
+                self.go_on(found, work, &Trouble::io("the store had failed"), now);
+                let mut state = self.shared.lock();
+                if matches!(state.status, Status::Failed(_)) {
+                    state.status = Status::Open;
+                }
+                drop(state);
+                self.shared.ring_all();
+            }
+            Err(trouble) => self.give_up(&trouble, now),
+        }
+        Step::Worked
+    }
+
+    /// Drops everything of the file that is in memory, and opens it with every page checked.
+    fn reopen(&mut self) -> Result<Found, Trouble> {
+        let mut base = self
+            .shared
+            .base
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = base.db.take();
+        if let Err(trouble) = guarded(|| before.map_or(Ok(()), redb::Database::close)) {
+            warn!(%trouble, "the store's file was not closed in order");
+        }
+        let started = Instant::now();
+        // What readers met is the past.
+        self.shared.lock().trouble = None;
+        let db = self.pages.open(Check::Whole)?;
+        let found = guarded(|| scan::resume(&db))?;
+        base.db = Some(db);
+        let took = started.elapsed();
+        info!(?took, "the store's file was opened again");
+        Ok(found)
+    }
+
+    /// Takes the writer's numbers from the disk, and what was being written as what it became.
+    fn go_on(&mut self, mut found: Found, work: Option<Work>, trouble: &Trouble, now: Instant) {
+        match work {
+            Some(work) if found.resume.commits == self.commits + 1 => {
+                info!("the last commit had reached the disk");
+                self.succeed(work);
+            }
+            Some(work) => self.take_back(work, trouble, now),
+            None => {}
+        }
+        let state = self.shared.lock();
+        self.heads.clear();
+        for (at, channel) in self.shared.channels.iter().enumerate() {
+            if channel.is_durable() {
+                let head = found.heads.remove(&channel.id).unwrap_or_default();
+                self.heads.insert(at, beyond(head, &state.queues[at]));
+            }
+        }
+        drop(state);
+        self.commits = found.resume.commits;
+        self.next_letter = found.resume.next_letter;
+        self.next_aside = found.resume.next_aside;
+        self.aside_room = super::ASIDE_MOST.saturating_sub(found.resume.aside_entries);
+        self.unsaved = true;
+    }
+
+    /// Nothing of it is on disk: refuses the puts, and keeps what was settled for the next time.
+    fn take_back(&self, work: Work, trouble: &Trouble, now: Instant) {
+        let mut state = self.shared.lock();
+        let mut inbox = work.inbox;
+        for mut staged in std::mem::take(&mut inbox.commits) {
+            state.rooms.release(&staged.needs);
+            let channel = staged.puts.first().map(|put| put.channel);
+            staged.answer(Err(match (trouble.kind, channel) {
+                (TroubleKind::Full, Some(channel)) => PutError::Full {
+                    channel: self.shared.channels[channel].spec.name.to_string(),
+                },
+                (TroubleKind::Full | TroubleKind::Io | TroubleKind::Damage, _) => PutError::Store {
+                    reason: format!("{trouble}; nothing of it was stored: send it again"),
+                },
+            }));
+        }
+        state.inbox.take_back(inbox, now);
+    }
+
+    /// Refuses what is durable until the file can be opened again. Memory channels run on.
+    fn give_up(&mut self, trouble: &Trouble, now: Instant) {
+        let again = match trouble.kind {
+            TroubleKind::Full | TroubleKind::Io => Some(now + WITHIN),
+            TroubleKind::Damage => None,
+        };
+        self.recovery.try_at = again;
+        let mut state = self.shared.lock();
+        let reason = trouble.to_string();
+        state.status = match state.status {
+            Status::Closing | Status::Closed(_) => Status::Closed(Some(reason)),
+            Status::Open | Status::Failed(_) => Status::Failed(reason),
+        };
+        if let Some(work) = &mut self.recovery.pending {
+            for staged in &mut work.inbox.commits {
+                staged.answer(Err(PutError::Store {
+                    reason: format!("{trouble}; whether it is stored is not known"),
+                }));
+            }
+            state.inbox.asking.append(&mut work.inbox.asking);
+        }
+        refuse_all(&mut state);
+        state.rooms.end();
+        drop(state);
+        let tries_again = again.is_some();
+        error!(%trouble, tries_again, "the store has failed: nothing durable is taken or given");
+        self.shared.ring_all();
+    }
+}

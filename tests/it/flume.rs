@@ -1,0 +1,107 @@
+//! Levada beside the real Flume, 1.9 and 1.11: as its peer on either side, between two of them, and
+//! as the receiver of its clients. These run where `cargo x peers fetch` put the jars.
+
+mod clients;
+mod frames;
+mod full;
+mod kills;
+mod matrix;
+
+use std::{env, fs, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::Result;
+use levada_tests::{
+    flume::{Flume, Version},
+    outputs,
+    record::Record,
+    wait,
+};
+
+/// The jars of a version, or nothing where they are not and need not be.
+fn flume(version: Version) -> Result<Option<Flume>> {
+    match Flume::find(version) {
+        Ok(flume) => Ok(Some(flume)),
+        Err(error) if env::var_os("LEVADA_REQUIRE_FLUME").is_some_and(|value| value == "1") => {
+            Err(error)
+        }
+        Err(error) => {
+            println!("not run: {error:#}");
+            Ok(None)
+        }
+    }
+}
+
+/// A Levada's flow from an Avro source to a file, all parts called `name`.
+fn to_file(name: &str, listen: SocketAddr, folder: &Path) -> String {
+    format!(
+        r#"[sources.{name}]
+type = "avro"
+listen = "{listen}"
+channels = ["{name}"]
+
+[channels.{name}]
+type = "durable"
+capacity = "32MiB"
+
+[sinks.{name}]
+type = "file-roll"
+channel = "{name}"
+directory = {:?}
+format = "json"
+
+"#,
+        folder.display().to_string()
+    )
+}
+
+/// A Levada's flow from an Avro source to another, all parts called `name`.
+fn to_avro(name: &str, listen: SocketAddr, to: SocketAddr, batch: usize) -> String {
+    format!(
+        r#"[sources.{name}]
+type = "avro"
+listen = "{listen}"
+channels = ["{name}"]
+
+[channels.{name}]
+type = "durable"
+capacity = "32MiB"
+
+[sinks.{name}]
+type = "avro"
+channel = "{name}"
+to = "{to}"
+batch = {{ events = {batch}, bytes = "4MiB", wait = "20ms" }}
+
+"#
+    )
+}
+
+/// The events in the JSON files of a folder.
+fn read_json(folder: &Path) -> Result<Vec<Record>> {
+    let mut events = Vec::new();
+    if folder.is_dir() {
+        for file in outputs::files(folder)? {
+            // A file may get its final name between listing and reading.
+            let Ok(text) = fs::read_to_string(file) else {
+                continue;
+            };
+            for line in text
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'))
+            {
+                events.push(Record::from_json(line)?);
+            }
+        }
+    }
+    Ok(events)
+}
+
+/// Waits for so many events in the JSON files of a folder, and gives them.
+async fn arrived(folder: &Path, count: usize, within: Duration) -> Result<Vec<Record>> {
+    let what = format!("{count} events in `{}`", folder.display());
+    wait::until(&what, within, || {
+        let arrived = read_json(folder);
+        async move { Ok(Some(arrived?).filter(|arrived| arrived.len() >= count)) }
+    })
+    .await
+}
