@@ -9,5 +9,7 @@ mod end_to_end;
 mod flume;
 mod foreign;
 mod gateway;
+mod groups;
 mod kill;
+mod network;
 mod readme;

@@ -17,7 +17,7 @@ use tokio::{
     time,
 };
 
-use crate::{http, place, wait};
+use crate::{http, island::Island, place, wait};
 
 /// One agent, running or not. It is killed when dropped.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Agent {
     pub folder: PathBuf,
     pub admin: SocketAddr,
     config: PathBuf,
+    /// The network namespace it runs in, if not this machine's.
+    island: Option<String>,
     child: Option<Child>,
     /// How often it was killed.
     pub kills: u32,
@@ -85,10 +87,18 @@ impl Agent {
             folder,
             admin,
             config,
+            island: None,
             child: None,
             kills: 0,
             slowest_restart: Duration::ZERO,
         })
+    }
+
+    /// The agent runs on that host. Its admin address is that host's own.
+    #[must_use]
+    pub fn on(mut self, island: &Island) -> Self {
+        self.island = Some(island.name().to_owned());
+        self
     }
 
     /// The process's id, while it runs.
@@ -128,7 +138,8 @@ impl Agent {
     /// # Errors
     /// The binary cannot be started.
     pub fn start_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
-        let child = Command::new(place::levada()?)
+        let child = self
+            .program()?
             .args(["run", "--conf"])
             .arg(&self.config)
             .envs(variables.iter().copied())
@@ -140,6 +151,16 @@ impl Agent {
             .with_context(|| format!("cannot start agent `{}`", self.name))?;
         self.child = Some(child);
         Ok(())
+    }
+
+    fn program(&self) -> Result<Command> {
+        let levada = place::levada()?;
+        let Some(island) = &self.island else {
+            return Ok(Command::new(levada));
+        };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", island]).arg(levada);
+        Ok(command)
     }
 
     fn open_log(&self) -> Result<File> {
@@ -184,6 +205,19 @@ impl Agent {
             }
             time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Waits until the agent answers on its socket, wherever it runs.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn answers(&self) -> Result<()> {
+        wait::until("an answer on admin.sock", START, || async {
+            let status = self.levada(&["status"]).await?;
+            Ok(status.status.success().then_some(()))
+        })
+        .await
+        .with_context(|| self.tail())
     }
 
     /// How it ended, if it ended.

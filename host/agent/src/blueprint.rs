@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use levada_config::{
-    AgentConfig, AgentSettings, ChannelConfig, InterceptorCommon, SinkCommon, SinkConfig,
-    SourceCommon, SourceConfig,
+    AgentConfig, AgentSettings, ChannelConfig, GroupConfig, InterceptorCommon, SinkCommon,
+    SinkConfig, SourceCommon, SourceConfig,
 };
 use levada_core::{
     Interceptor, PartId, PartKind, Problems, Sink, Source,
@@ -24,6 +24,7 @@ pub(crate) struct Blueprint {
     pub(crate) channels: Vec<ChannelConfig>,
     pub(crate) sources: Vec<Checked<SourceConfig, Box<dyn Source>>>,
     pub(crate) sinks: Vec<Checked<SinkConfig, Box<dyn Sink>>>,
+    pub(crate) groups: Vec<GroupConfig>,
     pub(crate) interceptors: BTreeMap<PartId, Build<Arc<dyn Interceptor>>>,
     pub(crate) handlers: Vec<CheckedHandler>,
 }
@@ -57,6 +58,7 @@ pub(crate) fn blueprint(
         handlers,
         channels,
         sinks,
+        groups,
         refused,
     } = agent;
     for table in &refused {
@@ -124,6 +126,7 @@ pub(crate) fn blueprint(
         channels,
         sources,
         sinks,
+        groups,
         interceptors,
         handlers,
     })

@@ -180,6 +180,7 @@ pub(crate) enum Kind {
     Handler,
     Channel,
     Sink,
+    Group,
     Agent,
 }
 

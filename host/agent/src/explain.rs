@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use levada_config::{
-    AgentSettings, BackOffParams, BatchParams, ChannelParams, DeadLetterSettings,
+    AgentSettings, BackOffParams, BatchParams, ChannelParams, DeadLetterSettings, GroupParams,
     InterceptorCommon, LogSettings, SinkCommon, SourceCommon,
 };
 use levada_core::{
@@ -86,6 +86,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Handler => "handler",
         Kind::Channel => "channel",
         Kind::Sink => "sink",
+        Kind::Group => "group",
         Kind::Agent => "agent",
     }
 }
@@ -130,6 +131,7 @@ fn everything() -> Vec<Explained> {
         one.later.extend(kind.later);
         all.push(one);
     }
+    all.push(of::<GroupParams>("group", "group", "[groups.NAME]", vec![]));
     all
 }
 

@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use levada_admin::{Doors, Facts, Listening, View};
 use levada_config::{
     AgentSettings, BackOffParams, BatchParams, ChannelConfig, ChannelType, DeadLettersFull, Door,
-    MemoryReservation, OnFull, SelectorConfig,
+    GroupConfig, GroupPolicy, MemoryReservation, OnFull, SelectorConfig,
 };
 use levada_core::{Interceptor, PartId, Selector, Stop, Want, tasks::blocking};
 use levada_flow::{
-    Flow, Link, Multiplexing, MultiplexingRoutes, Plan, Replicating, Retry, SinkPlan, SourcePlan,
-    Surroundings,
+    Flow, GroupPlan, Link, Multiplexing, MultiplexingRoutes, Plan, Policy, Replicating, Retry,
+    SinkPlan, SourcePlan, Surroundings,
 };
 use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, StoreParams, Stores};
 use levada_wasm::{Compiler, Handlers, HandlersConfig};
@@ -208,6 +208,7 @@ fn plan(blueprint: Blueprint, loaded: &Loaded) -> Plan {
     Plan {
         sources: sources.collect(),
         sinks: sinks.collect(),
+        groups: blueprint.groups.into_iter().map(group).collect(),
         in_flight_bytes: None,
     }
 }
@@ -232,6 +233,21 @@ fn selector(config: SelectorConfig) -> Arc<dyn Selector> {
             optional,
             default,
         })),
+    }
+}
+
+fn group(config: GroupConfig) -> GroupPlan {
+    GroupPlan {
+        part: config.part,
+        members: config.members,
+        policy: match config.policy {
+            GroupPolicy::Failover => Policy::Failover {
+                priorities: config.priorities,
+            },
+            GroupPolicy::RoundRobin => Policy::RoundRobin,
+            GroupPolicy::Random => Policy::Random,
+        },
+        longest_rest: config.max_penalty,
     }
 }
 

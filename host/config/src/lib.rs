@@ -16,6 +16,7 @@ mod replace;
 
 mod agent;
 mod channel;
+mod group;
 mod part;
 mod references;
 mod selector;
@@ -28,6 +29,7 @@ pub use agent::{
 };
 pub use channel::{ChannelConfig, ChannelParams, ChannelType, OnFull};
 pub use files::{Files, Place};
+pub use group::{GroupConfig, GroupParams, GroupPolicy};
 pub use load::{AgentConfig, Loaded, load, load_with};
 pub use part::{
     BackOffParams, BatchEvents, BatchParams, HandlerConfig, InterceptorCommon, InterceptorConfig,

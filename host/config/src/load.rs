@@ -11,6 +11,7 @@ use crate::{
     agent::AgentSettings,
     channel::{ChannelConfig, ChannelParams},
     files::Files,
+    group::{self, GroupConfig},
     merge::merge,
     parse::parse,
     part::{
@@ -43,6 +44,7 @@ pub struct AgentConfig {
     pub handlers: Vec<HandlerConfig>,
     pub channels: Vec<ChannelConfig>,
     pub sinks: Vec<SinkConfig>,
+    pub groups: Vec<GroupConfig>,
     /// Tables of parts that were left out, for who wants to say more about them.
     pub refused: Vec<Table>,
 }
@@ -89,6 +91,7 @@ fn read_agent(root: &Table, problems: &mut Problems) -> AgentConfig {
     read_links(root, &mut agent, &mut names, problems);
     read_sources(root, &mut agent, &mut names, problems);
     read_sinks(root, &mut agent, &mut names, problems);
+    read_groups(root, &mut agent, problems);
     // Whoever is named by a part that is wrong would be called unused.
     if !problems.has_errors() {
         names.unused(problems);
@@ -106,11 +109,7 @@ fn unknown_tables(root: &Table, problems: &mut Problems) {
     let known = PartKind::ALL.map(PartKind::as_str);
     for (key, value) in &root.entries {
         let name = key.name.as_str();
-        if name == PartKind::Groups.as_str() {
-            let message = "sink groups are not in this version";
-            let problem = Problem::error(Some(key.span), name, message);
-            problems.push(problem.help("remove [groups.*]; each sink takes from its channel"));
-        } else if !known.contains(&name) {
+        if !known.contains(&name) {
             let what = match value.table() {
                 Some(_) => "unknown table",
                 None => "a key outside of every table",
@@ -214,6 +213,21 @@ fn read_sinks(root: &Table, agent: &mut AgentConfig, names: &mut Names, problems
             }),
             None => agent.refused.push(table.clone()),
         }
+    }
+}
+
+fn read_groups(root: &Table, agent: &mut AgentConfig, problems: &mut Problems) {
+    let sinks = parts(root, Section::Sinks, &mut Problems::new());
+    let sinks: Vec<_> = sinks.into_iter().map(|(name, ..)| name).collect();
+    for (name, _, table) in parts(root, Section::Groups, problems) {
+        let known = group::Known {
+            sinks: &agent.sinks,
+            names: sinks.clone(),
+            groups: &agent.groups,
+        };
+        agent
+            .groups
+            .extend(group::read(&name, table, &known, problems));
     }
 }
 

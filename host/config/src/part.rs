@@ -105,6 +105,7 @@ choice! {
         Handlers = "handlers",
         Channels = "channels",
         Sinks = "sinks",
+        Groups = "groups",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Putting the parts together and running them.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use levada_core::{
     Chance, Clock, OpenError, PartId, RunContext, Stop, Stopper, Store, TaskSet, inspect::Inspect,
@@ -9,10 +9,11 @@ use levada_telemetry::Registry;
 
 use crate::{
     drain::{self, Drained, Tasks},
+    group::{Group, Seat},
     in_flight::{InFlight, default_total},
     ingest::{Behind, SourceIngest},
     metrics::{PartMetrics, SinkMetrics},
-    plan::{Plan, SinkPlan, SourcePlan},
+    plan::{GroupPlan, Plan, SinkPlan, SourcePlan},
     sink_runner::{SinkRunner, With},
     source_runner::SourceRunner,
     status::{Cell, Status},
@@ -74,13 +75,13 @@ impl Flow {
             .iter()
             .map(|source| around.source(source, &sources_stop, &ingest_closed, share()))
             .collect();
+        let mut seats = around.seats(&plan.groups);
         let mut sinks: Vec<_> = plan
             .sinks
             .iter()
             .map(|sink| {
-                let same = |other: &&SinkPlan| other.channel == sink.channel;
-                let alone = plan.sinks.iter().filter(same).count() == 1;
-                around.sink(sink, alone, &sinks_stop)
+                let seat = seats.remove(&sink.part);
+                around.sink(sink, plan.is_alone(sink), seat, &sinks_stop)
             })
             .collect();
 
@@ -197,7 +198,16 @@ impl Surroundings {
         }
     }
 
-    fn sink(&self, plan: &SinkPlan, alone: bool, stop: &Stop) -> Part {
+    /// The seat of each sink that is in a group.
+    fn seats(&self, groups: &[GroupPlan]) -> HashMap<PartId, Seat> {
+        let seats = groups.iter().flat_map(|group| {
+            let seats = Group::seats(group, &self.chance, &self.registry);
+            group.members.iter().cloned().zip(seats)
+        });
+        seats.collect()
+    }
+
+    fn sink(&self, plan: &SinkPlan, alone: bool, seat: Option<Seat>, stop: &Stop) -> Part {
         let channels = vec![plan.channel.clone()];
         let cell = Cell::new(plan.part.clone(), channels, Arc::clone(&self.clock));
         let memory = |info: &levada_core::inspect::ChannelInfo| {
@@ -208,6 +218,7 @@ impl Surroundings {
             alone,
             want: plan.want,
             retry: plan.retry,
+            seat,
             empties: self.inspect.channels().iter().any(memory),
             store: Arc::clone(&self.store),
             inspect: Arc::clone(&self.inspect),

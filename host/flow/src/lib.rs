@@ -20,8 +20,10 @@ mod route;
 
 mod source_runner;
 
+mod appetite;
 mod attempts;
 mod flights;
+mod group;
 mod sink_runner;
 mod verdict;
 
@@ -33,7 +35,7 @@ mod supervise;
 
 pub use drain::Drained;
 pub use flow::{Flow, OpenErrors, PartError, Surroundings};
-pub use plan::{Link, Plan, Retry, SinkPlan, SourcePlan};
+pub use plan::{GroupPlan, Link, Plan, Policy, Retry, SinkPlan, SourcePlan};
 pub use selectors::{Multiplexing, MultiplexingRoutes, Replicating};
 pub use status::{LastError, PartStatus, State, Status, WaitsFor};
 

@@ -9,9 +9,29 @@ use levada_core::{ChannelName, Interceptor, PartId, Selector, Sink, Source, Want
 pub struct Plan {
     pub sources: Vec<SourcePlan>,
     pub sinks: Vec<SinkPlan>,
+    /// Sinks that take turns at one channel.
+    pub groups: Vec<GroupPlan>,
     /// Bytes on their way into the channels, all sources together; each source gets an equal share.
     /// `None` allows 2 MiB a core: more buys no throughput and costs latency.
     pub in_flight_bytes: Option<usize>,
+}
+
+impl Plan {
+    /// Whether no other sink empties the channel while this one does: it is the only one there, or
+    /// all of them take turns by failover.
+    pub(crate) fn is_alone(&self, sink: &SinkPlan) -> bool {
+        let mut beside = self.sinks.iter();
+        let turns = |group: &&GroupPlan| {
+            matches!(group.policy, Policy::Failover { .. }) && group.members.contains(&sink.part)
+        };
+        let group = self.groups.iter().find(turns);
+        beside.all(|other| {
+            let takes_turns = |group: &GroupPlan| group.members.contains(&other.part);
+            other.part == sink.part
+                || other.channel != sink.channel
+                || group.is_some_and(takes_turns)
+        })
+    }
 }
 
 /// One source and what stands behind it.
@@ -45,6 +65,29 @@ pub struct SinkPlan {
     pub channel: ChannelName,
     pub want: Want,
     pub retry: Retry,
+}
+
+/// Sinks of one channel that take turns. A sink belongs to at most one group.
+#[derive(Debug, Clone)]
+pub struct GroupPlan {
+    pub part: PartId,
+    /// The sinks, in the order of the configuration.
+    pub members: Vec<PartId>,
+    pub policy: Policy,
+    /// The longest time that a member rests after failures: 2 s after the first, doubled at each
+    /// further one. `None` leaves it to the sink's own back-off.
+    pub longest_rest: Option<Duration>,
+}
+
+/// Whose turn it is in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Policy {
+    /// The member with the highest priority that has not failed, alone: one number per member.
+    Failover { priorities: Vec<i64> },
+    /// One after the other, with every batch.
+    RoundRobin,
+    /// Any, with every batch.
+    Random,
 }
 
 /// How a sink's failures are retried; waits are drawn from 0 up to a ceiling that doubles.

@@ -11,9 +11,11 @@ use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
 use crate::{
+    appetite::Appetite,
     attempts::Attempts,
     back_off::BackOff,
     flights::Flights,
+    group::{Seat, Seated},
     hop::SinkHop,
     metrics::SinkMetrics,
     plan::Retry,
@@ -33,10 +35,12 @@ pub(crate) struct SinkRunner {
 /// What a running sink is surrounded by.
 pub(crate) struct With {
     pub(crate) channel: ChannelName,
-    /// Whether no other sink empties it.
+    /// Whether no other sink empties it while this one does.
     pub(crate) alone: bool,
     pub(crate) want: Want,
     pub(crate) retry: Retry,
+    /// Its place in a sink group, if it is in one.
+    pub(crate) seat: Option<Seat>,
     /// Whether the channel is emptied before the sink stops: what it holds would be lost.
     pub(crate) empties: bool,
     pub(crate) store: Arc<dyn Store>,
@@ -105,9 +109,12 @@ struct Running<'a> {
     /// When to go on after a failure.
     hold: Option<Instant>,
     draining: bool,
+    appetite: Appetite,
     attempts: Attempts,
     unreachable: BackOff,
     refused: BackOff,
+    /// Last: what is in flight goes back to the channel before the turn goes on.
+    seat: Option<Seated>,
 }
 
 /// What a running sink waits for.
@@ -117,7 +124,7 @@ enum Next {
     HoldOver,
     Tick,
     Drain,
-    /// While draining: the channel may have become empty by another sink.
+    /// It may be another sink's turn now, or that one has emptied the channel while draining.
     Look,
 }
 
@@ -137,9 +144,11 @@ impl<'a> Running<'a> {
             leasing: None,
             hold: None,
             draining: false,
+            appetite: Appetite::new(with.want),
             attempts: Attempts::new(retry.max_attempts),
             unreachable: BackOff::new(retry.least, retry.unreachable, chance.clone()),
             refused: BackOff::new(retry.least, retry.refusing, chance.clone()),
+            seat: with.seat.as_ref().map(Seat::sit),
         }
     }
 
@@ -151,7 +160,7 @@ impl<'a> Running<'a> {
                 Next::Landed(landed) => self.settle(*landed).await?,
                 Next::Leased(Ok(lease)) => self.deliver(lease).await,
                 Next::Leased(Err(error)) => self.store_failed(&error)?,
-                Next::HoldOver => self.hold = None,
+                Next::HoldOver => self.hold_over(),
                 Next::Tick => self.tick().await?,
                 Next::Drain => self.drain(),
                 Next::Look => {}
@@ -162,12 +171,14 @@ impl<'a> Running<'a> {
 
     async fn next(&mut self) -> Next {
         let idle = self.flights.is_empty();
-        let may_take = self.hold.is_none() && self.flights.len() < self.sink.window().max(1);
+        let has_room = self.hold.is_none() && self.flights.len() < self.sink.window().max(1);
         let wants_more = self.with.empties || !self.draining;
-        if may_take && wants_more && self.leasing.is_none() {
-            self.leasing = Some(self.with.store.lease(&self.with.channel, self.with.want));
+        let may_take = self.has_turn(has_room && wants_more);
+        if may_take && self.leasing.is_none() {
+            let want = self.appetite.want();
+            self.leasing = Some(self.with.store.lease(&self.with.channel, want));
         }
-        self.show();
+        self.show(has_room && !may_take);
         let hold = self.hold.filter(|_| idle);
         let tick = self
             .sink
@@ -179,8 +190,28 @@ impl<'a> Running<'a> {
             () = self.with.context.stop.draining(), if !self.draining => Next::Drain,
             () = until(hold), if hold.is_some() => Next::HoldOver,
             leased = leased(&mut self.leasing), if may_take => Next::Leased(leased),
+            () = changed(&mut self.seat) => Next::Look,
             () = time::sleep(tick.unwrap_or_default()), if tick.is_some() => Next::Tick,
             () = time::sleep(LOOK), if self.draining && idle => Next::Look,
+        }
+    }
+
+    /// Whether the sink may take: in a group only when it is its turn.
+    fn has_turn(&mut self, wants: bool) -> bool {
+        let Some(seat) = &self.seat else {
+            return wants;
+        };
+        let wants = wants && !seat.is_called_off();
+        if !wants {
+            self.leasing = None;
+        }
+        seat.turn(wants, self.flights.is_empty())
+    }
+
+    fn hold_over(&mut self) {
+        self.hold = None;
+        if let Some(seat) = &self.seat {
+            seat.rested();
         }
     }
 
@@ -206,6 +237,9 @@ impl<'a> Running<'a> {
 
     async fn deliver(&mut self, lease: Lease) {
         self.leasing = None;
+        if let Some(seat) = &self.seat {
+            seat.took();
+        }
         let (sink, with) = (self.sink, self.with);
         let metrics = &with.metrics;
         let full = lease.batch.len() >= with.want.events;
@@ -263,10 +297,15 @@ impl<'a> Running<'a> {
                 Ok(())
             }
             Then::Stop { error } => self.stop(error),
+            // The sink works; some events have to wait.
+            Then::Hold { why, after, error } if verdict.tally.done > 0 => {
+                self.went_well();
+                let wait = self.back_off(why);
+                self.wait(not_before(after, wait), &error);
+                Ok(())
+            }
             Then::Hold { why, after, error } => {
-                if verdict.tally.done > 0 {
-                    self.went_well();
-                }
+                self.appetite.failed();
                 self.hold(why, after, &error);
                 Ok(())
             }
@@ -343,18 +382,25 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// The sink failed: it waits, in a group it rests while others have the turn.
     fn hold(&mut self, why: Why, after: Option<Duration>, error: &str) {
+        let back_off = self.back_off(why);
+        let seat = self.seat.as_ref();
+        let rest = seat.and_then(|seat| seat.failed(Instant::now()));
+        let wait = match rest {
+            Some(rest) => rest.max(after.unwrap_or_default().min(LONGEST_AFTER)),
+            None => not_before(after, back_off),
+        };
+        self.wait(wait, error);
+    }
+
+    fn back_off(&mut self, why: Why) -> Duration {
         let (metric, back_off) = match why {
             Why::Unreachable => (&self.with.metrics.unreachable, &mut self.unreachable),
             Why::Refused => (&self.with.metrics.refused, &mut self.refused),
         };
         metric.add(1);
-        let mut wait = back_off.next();
-        if let Some(after) = after {
-            // Not before the time that was asked for, and not all at that time.
-            wait = after.min(LONGEST_AFTER) + wait.min(after / 10);
-        }
-        self.wait(wait, error);
+        back_off.next()
     }
 
     fn wait(&mut self, wait: Duration, error: &str) {
@@ -371,6 +417,10 @@ impl<'a> Running<'a> {
     fn went_well(&mut self) {
         self.unreachable.reset();
         self.refused.reset();
+        self.appetite.went_well();
+        if let Some(seat) = &self.seat {
+            seat.went_well();
+        }
         if self.with.cell.success() {
             info!(part = %self.with.context.part, "delivering again");
         }
@@ -387,9 +437,10 @@ impl<'a> Running<'a> {
         metrics.discarded_events.add(tally.discarded);
     }
 
-    fn show(&self) {
+    fn show(&self, stands_by: bool) {
         self.with.cell.doing(match (self.flights.len(), self.hold) {
             (0, Some(until)) => Doing::BackOff(until),
+            (0, None) if stands_by && !self.draining => Doing::StandBy,
             (0, None) => Doing::Waiting,
             (batches, _) => Doing::Delivering(batches),
         });
@@ -399,6 +450,13 @@ impl<'a> Running<'a> {
         let batches = i64::try_from(self.flights.len()).unwrap_or(i64::MAX);
         self.with.metrics.in_flight.set(batches);
     }
+}
+
+/// A wait that ends not before the time that was asked for, and not for all at that time.
+fn not_before(after: Option<Duration>, wait: Duration) -> Duration {
+    after.map_or(wait, |after| {
+        after.min(LONGEST_AFTER) + wait.min(after / 10)
+    })
 }
 
 async fn until(at: Option<Instant>) {
@@ -411,6 +469,13 @@ async fn until(at: Option<Instant>) {
 async fn leased(leasing: &mut Option<Leasing<'_>>) -> Result<Lease, TakeError> {
     match leasing {
         Some(leasing) => leasing.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(seat: &mut Option<Seated>) {
+    match seat {
+        Some(seat) => seat.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -104,6 +104,8 @@ pub enum WaitsFor {
     Peer {
         batches: usize,
     },
+    /// Its turn in its sink group.
+    Turn,
     /// The next try.
     BackOff {
         left: Duration,
@@ -124,6 +126,7 @@ impl fmt::Display for WaitsFor {
             Self::Store => f.write_str("the store"),
             Self::Peer { batches: 1 } => f.write_str("the other side (1 batch)"),
             Self::Peer { batches } => write!(f, "the other side ({batches} batches)"),
+            Self::Turn => f.write_str("its turn in the group"),
             Self::BackOff { left } => write!(f, "the next try in {} ms", left.as_millis()),
         }
     }
@@ -230,6 +233,7 @@ pub(crate) enum Doing {
     Waiting,
     Delivering(usize),
     Settling,
+    StandBy,
     BackOff(Instant),
 }
 
@@ -337,6 +341,7 @@ impl Cell {
             },
             Doing::Delivering(batches) => WaitsFor::Peer { batches },
             Doing::Settling => WaitsFor::Store,
+            Doing::StandBy => WaitsFor::Turn,
             Doing::Waiting if puts(Stage::Store) > 0 => {
                 let ours = full.iter().filter(|name| self.channels.contains(name));
                 let room: Vec<_> = ours.cloned().collect();

@@ -5,6 +5,7 @@ mod fake_store;
 
 mod balance;
 mod drains;
+mod groups;
 mod hops;
 mod hostile_sinks;
 mod ingests;

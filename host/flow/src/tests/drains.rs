@@ -57,7 +57,7 @@ async fn sources_end_first_then_memory_channels_are_emptied() {
             sink.plan("sinks.a", "main", 3),
             sink.plan("sinks.b", "main", 2),
         ],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let running = run(plan, &store).await;
     let status = running.status.clone();
@@ -87,7 +87,7 @@ async fn an_idle_flow_stops_at_once() {
     let plan = Plan {
         sources: vec![source.plan("sources.s", "main")],
         sinks: vec![sink.plan("sinks.up", "main", 3)],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let running = run(plan, &store).await;
     time::sleep(Duration::from_secs(5)).await;
@@ -163,7 +163,7 @@ async fn sinks_make_room_while_sources_finish_what_they_have_in_hand() {
     let plan = Plan {
         sources: vec![source.plan("sources.s", "main")],
         sinks: vec![sink.plan("sinks.up", "main", 1)],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let running = run(plan, &store).await;
     eventually(|| store.leased("main") == 1).await;
@@ -220,7 +220,7 @@ async fn a_sink_that_hangs_is_cut_off_at_the_deadline_and_the_queue_is_intact() 
     let plan = Plan {
         sources: vec![source.plan("sources.s", "main")],
         sinks: vec![hanging_sink().plan("sinks.up", "main", 2)],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let running = run(plan, &store).await;
     eventually(|| store.queued("main").len() == 4 && store.leased("main") > 0).await;
@@ -266,7 +266,7 @@ async fn a_second_signal_skips_to_the_end() {
     let plan = Plan {
         sources: vec![source.plan("sources.s", "main")],
         sinks: vec![hanging_sink().plan("sinks.up", "main", 2)],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let running = run(plan, &store).await;
     eventually(|| store.leased("main") == 1).await;
@@ -303,7 +303,7 @@ async fn a_source_that_hangs_leaves_the_sinks_their_half_of_the_time() {
     let plan = Plan {
         sources: vec![source.plan("sources.s", "fast")],
         sinks: vec![sink.plan("sinks.up", "fast", 1)],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let running = run(plan, &store).await;
     time::sleep(Duration::from_millis(10)).await;

@@ -192,7 +192,7 @@ async fn everything_that_cannot_be_opened_is_told_at_once() {
             waiting_source().plan("sources.b", "main"),
         ],
         sinks: vec![bad_sink.plan("sinks.c", "main", 1)],
-        in_flight_bytes: None,
+        ..Plan::default()
     };
     let errors = Flow::open(plan, around(&store)).await.unwrap_err();
     assert_eq!(
