@@ -43,9 +43,6 @@ struct Arguments {
     /// difference is printed.
     #[arg(long, value_name = "NAME")]
     save: Option<String>,
-    /// Cargo passes this on.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

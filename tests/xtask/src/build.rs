@@ -98,11 +98,13 @@ pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
         let mut cargo = workspace.cargo(["build", "--release", "--package", "levada-agent"]);
         step::run("host", &mut cargo, MEND)?;
     }
-    let mut cargo = workspace.cargo(["bench", "--package", "levada-tests", "--bench", "levada"]);
-    cargo.arg("--").args(rest);
+    let mut cargo = workspace.cargo(["build", "--release", "--package", "levada-bench"]);
+    step::run("bench", &mut cargo, MEND)?;
+    let mut bench = workspace.command(workspace.target().join("release/bench"));
+    bench.args(rest);
     step::run(
-        "bench",
-        &mut cargo,
+        "measuring",
+        &mut bench,
         "`cargo x bench --help` lists what there is to measure",
     )
 }
