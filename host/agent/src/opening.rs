@@ -14,7 +14,7 @@ use levada_flow::{
     SinkPlan, SourcePlan, Surroundings,
 };
 use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, StoreParams, Stores};
-use levada_wasm::{Compiler, Handlers, HandlersConfig};
+use levada_wasm::{CompileBounds, Compiler, Handlers, HandlersConfig};
 use tracing::info;
 
 use crate::{
@@ -107,6 +107,7 @@ pub(crate) async fn open_handlers(
         compiler: Compiler::Child {
             program,
             args: ["handler", "compile-child"].map(Into::into).to_vec(),
+            bounds: CompileBounds::default(),
         },
         memory_reservation: match blueprint.settings.memory_reservation {
             MemoryReservation::Full => levada_wasm::MemoryReservation::Full,

@@ -1,8 +1,9 @@
 //! Compiling a component where a bad one can do no harm: in a process of its own, with one thread,
 //! bounded memory and bounded time.
 //!
-//! Over the pipes: on standard input a byte that names the profile and then the component; on
-//! standard output `LEVADA01`, a byte (0 = code follows, 1 = a text that says why not follows).
+//! Over the pipes: on standard input three little-endian `u64` (profile, bytes of memory, seconds),
+//! and then the component; on standard output `LEVADA01`, a byte (0 = code follows, 1 = a text that
+//! says why not follows).
 
 use std::{
     ffi::OsString,
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use levada_core::tasks;
+use levada_core::{ByteSize, tasks, units::format_duration};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 use tokio::{
@@ -36,14 +37,30 @@ pub enum Compiler {
     Child {
         program: PathBuf,
         args: Vec<OsString>,
+        bounds: CompileBounds,
     },
     /// This process, without any bound: for tools that run what their own user built.
     InProcess,
 }
 
-/// Memory and time of a compilation (security model 4.3).
-const MEMORY: u64 = 1 << 30;
-const TIME: Duration = Duration::from_secs(60);
+/// What one compilation may use (security model 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileBounds {
+    /// Bytes of memory that the child may take.
+    pub memory: u64,
+    /// Wall time until it is killed. Its CPU time is bounded, too, by a second more, so that it
+    /// also ends when nobody waits for it any more.
+    pub time: Duration,
+}
+
+impl Default for CompileBounds {
+    fn default() -> Self {
+        Self {
+            memory: 1 << 30,
+            time: Duration::from_secs(60),
+        }
+    }
+}
 
 /// The largest machine code that is taken back.
 const LARGEST_CODE: u64 = 256 << 20;
@@ -58,10 +75,17 @@ pub enum CompileError {
     Start { program: String, source: io::Error },
     #[error("cannot speak with the compiler")]
     Pipe(#[source] io::Error),
-    #[error("compiling took more than {} s", TIME.as_secs())]
-    TooLong,
-    #[error("the compiler ended with {status}; its memory is limited to 1GiB{said}")]
-    Died { status: String, said: String },
+    #[error(
+        "compiling took more than the {} allowed; make the component's largest functions smaller",
+        format_duration(*.allowed)
+    )]
+    TooLong { allowed: Duration },
+    #[error("the compiler ended with {status}; its memory is limited to {memory}{said}")]
+    Died {
+        status: String,
+        memory: ByteSize,
+        said: String,
+    },
     #[error("{0}")]
     Refused(String),
 }
@@ -75,11 +99,19 @@ impl Compiler {
         component: Vec<u8>,
     ) -> Result<Trusted, CompileError> {
         let code = match self {
-            Self::Child { program, args } => {
-                let child = run_child(program, args, reservation, &component);
-                time::timeout(TIME, child)
+            Self::Child {
+                program,
+                args,
+                bounds,
+            } => {
+                let input = Input {
+                    reservation,
+                    bounds: *bounds,
+                };
+                let allowed = bounds.time;
+                time::timeout(allowed, run_child(program, args, input, &component))
                     .await
-                    .map_err(|_| CompileError::TooLong)??
+                    .map_err(|_| CompileError::TooLong { allowed })??
             }
             Self::InProcess => {
                 let engine = engine.clone();
@@ -95,7 +127,7 @@ impl Compiler {
 async fn run_child(
     program: &PathBuf,
     args: &[OsString],
-    reservation: MemoryReservation,
+    head: Input,
     component: &[u8],
 ) -> Result<Vec<u8>, CompileError> {
     let mut child = Command::new(program)
@@ -114,8 +146,9 @@ async fn run_child(
     let (Some(mut input), Some(output), Some(errors)) = pipes else {
         return Err(CompileError::Pipe(io::Error::other("a pipe is missing")));
     };
+    let memory = head.bounds.memory;
     let write = async move {
-        input.write_all(&[profile_byte(reservation)]).await?;
+        input.write_all(&head.to_bytes()).await?;
         input.write_all(component).await?;
         input.shutdown().await
     };
@@ -140,22 +173,59 @@ async fn run_child(
         }
         _ => Err(CompileError::Died {
             status: status.to_string(),
-            said: last_line(&said),
+            memory: ByteSize(memory),
+            said: first_line(&said),
         }),
     }
 }
 
-fn last_line(said: &str) -> String {
-    match said.lines().rev().find(|line| !line.trim().is_empty()) {
+/// What a dying process says first is why; hints on how to debug it follow.
+fn first_line(said: &str) -> String {
+    match said.lines().find(|line| !line.trim().is_empty()) {
         Some(line) => format!(": {}", line.escape_debug()),
         None => String::new(),
     }
 }
 
-fn profile_byte(reservation: MemoryReservation) -> u8 {
-    match reservation {
-        MemoryReservation::Full => 0,
-        MemoryReservation::Small => 1,
+/// What stands before the component on the child's standard input.
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    reservation: MemoryReservation,
+    bounds: CompileBounds,
+}
+
+impl Input {
+    fn to_bytes(self) -> Vec<u8> {
+        let profile = match self.reservation {
+            MemoryReservation::Full => 0,
+            MemoryReservation::Small => 1,
+        };
+        // One more second than the parent waits: its own clock is to be the first.
+        let seconds = self.bounds.time.as_secs() + 1;
+        [profile, self.bounds.memory, seconds]
+            .map(u64::to_le_bytes)
+            .concat()
+    }
+
+    fn read(from: &mut impl Read) -> Result<Self, String> {
+        let mut word = || {
+            let mut bytes = [0; 8];
+            from.read_exact(&mut bytes)
+                .map(|()| u64::from_le_bytes(bytes))
+                .map_err(|error| format!("cannot read what to compile: {error}"))
+        };
+        let (profile, memory, seconds) = (word()?, word()?, word()?);
+        let reservation = match profile {
+            0 => MemoryReservation::Full,
+            1 => MemoryReservation::Small,
+            other => return Err(format!("unknown profile {other}")),
+        };
+        let time = Duration::from_secs(seconds);
+        let bounds = CompileBounds { memory, time };
+        Ok(Self {
+            reservation,
+            bounds,
+        })
     }
 }
 
@@ -173,20 +243,7 @@ fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, String> {
 /// sets for itself first. For the hidden command `levada handler compile-child`.
 #[must_use]
 pub fn compile_child() -> ExitCode {
-    let limit = |resource, value: u64| {
-        let rlimit = Rlimit {
-            current: Some(value),
-            maximum: Some(value),
-        };
-        setrlimit(resource, rlimit)
-    };
-    let bounded = limit(Resource::Data, MEMORY)
-        .and_then(|()| limit(Resource::Cpu, TIME.as_secs()))
-        .and_then(|()| limit(Resource::Core, 0));
-    let result = match bounded {
-        Ok(()) => compile_input(),
-        Err(error) => Err(format!("cannot bound the compiler: {error}")),
-    };
+    let result = compile_input();
     let (status, rest) = match &result {
         Ok(code) => (0, &code[..]),
         Err(text) => (1, text.as_bytes()),
@@ -204,19 +261,31 @@ pub fn compile_child() -> ExitCode {
 }
 
 fn compile_input() -> Result<Vec<u8>, String> {
-    let mut input = Vec::new();
-    let most = LARGEST_COMPONENT as u64 + 2;
-    io::stdin()
-        .lock()
+    let mut input = io::stdin().lock();
+    let head = Input::read(&mut input)?;
+    bind(head.bounds).map_err(|error| format!("cannot bound the compiler: {error}"))?;
+    let mut component = Vec::new();
+    let most = LARGEST_COMPONENT as u64 + 1;
+    input
         .take(most)
-        .read_to_end(&mut input)
+        .read_to_end(&mut component)
         .map_err(|error| format!("cannot read the component: {error}"))?;
-    let (profile, component) = input.split_first().ok_or("nothing to compile")?;
-    let reservation = match profile {
-        0 => MemoryReservation::Full,
-        1 => MemoryReservation::Small,
-        other => return Err(format!("unknown profile {other}")),
+    let engine =
+        Engine::new(&engine::config(head.reservation)).map_err(|error| format!("{error:#}"))?;
+    compile(&engine, &component)
+}
+
+/// Sets the bounds of this process, for good.
+fn bind(bounds: CompileBounds) -> io::Result<()> {
+    let limit = |resource, value: u64| {
+        let rlimit = Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        };
+        setrlimit(resource, rlimit)
     };
-    let engine = Engine::new(&engine::config(reservation)).map_err(|error| format!("{error:#}"))?;
-    compile(&engine, component)
+    limit(Resource::Data, bounds.memory)?;
+    limit(Resource::Cpu, bounds.time.as_secs())?;
+    limit(Resource::Core, 0)?;
+    Ok(())
 }

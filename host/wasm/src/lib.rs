@@ -31,7 +31,7 @@ mod handler;
 mod handlers;
 mod rescue;
 
-pub use compile::{CompileError, Compiler, compile_child};
+pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
 pub use handlers::{Handlers, HandlersConfig, LoadError, OpenError};
 pub use inspect::{Given, Import, InspectError, Inspection, Role, inspect};

@@ -6,12 +6,13 @@
     reason = "a test without the usual frame"
 )]
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
 use levada_core::{Chance, PartId, SystemClock};
 use levada_telemetry::Registry;
 use levada_wasm::{
-    Compiler, HandlerSpec, Handlers, HandlersConfig, LoadError, MemoryReservation, compile_child,
+    CompileBounds, Compiler, HandlerSpec, Handlers, HandlersConfig, LoadError, MemoryReservation,
+    compile_child,
 };
 
 const PUPPET: &str = include_str!("../src/tests/puppet.wat");
@@ -30,6 +31,14 @@ fn main() -> ExitCode {
 }
 
 async fn load(args: &[&str], bytes: &[u8]) -> Result<(), LoadError> {
+    load_within(CompileBounds::default(), args, bytes).await
+}
+
+async fn load_within(
+    bounds: CompileBounds,
+    args: &[&str],
+    bytes: &[u8],
+) -> Result<(), LoadError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("guest.wasm");
     std::fs::write(&path, bytes).unwrap();
@@ -38,6 +47,7 @@ async fn load(args: &[&str], bytes: &[u8]) -> Result<(), LoadError> {
         compiler: Compiler::Child {
             program: std::env::current_exe().unwrap(),
             args: args.iter().map(OsString::from).collect(),
+            bounds,
         },
         memory_reservation: MemoryReservation::Full,
         registry: Registry::new(),
@@ -76,4 +86,42 @@ async fn parent() {
     assert!(text.contains("signal"), "{text}");
     let text = why(load(&["silent"], &good).await.unwrap_err());
     assert!(text.contains("the compiler ended with"), "{text}");
+    bombs(&good).await;
+}
+
+/// Functions that take the compiler more than they took their author (F76): many branches in one.
+async fn bombs(good: &[u8]) {
+    let defaults = CompileBounds::default();
+    assert_eq!(defaults.time, Duration::from_secs(60));
+    assert_eq!(defaults.memory, 1 << 30);
+
+    let bomb = bomb(20_000);
+    let brief = CompileBounds {
+        time: Duration::from_secs(1),
+        ..defaults
+    };
+    let text = why(load_within(brief, &["compile-child"], &bomb)
+        .await
+        .unwrap_err());
+    assert!(text.contains("more than the 1s allowed"), "{text}");
+
+    let small = CompileBounds {
+        memory: 48 << 20,
+        ..defaults
+    };
+    load_within(small, &["compile-child"], good).await.unwrap();
+    let text = why(load_within(small, &["compile-child"], &bomb)
+        .await
+        .unwrap_err());
+    assert!(text.contains("limited to 48MiB"), "{text}");
+    assert!(text.contains("memory allocation of"), "{text}");
+}
+
+fn bomb(branches: usize) -> Vec<u8> {
+    let branch = "(if (local.get 0) (then (local.set 0 (i32.add (local.get 0) (i32.const 1)))))";
+    let module = format!(
+        "(core module (func (param i32) {})) (core module $m",
+        branch.repeat(branches)
+    );
+    wat::parse_str(PUPPET.replacen("(core module $m", &module, 1)).unwrap()
 }

@@ -1,5 +1,7 @@
 //! What guests may call, and what WASI answers.
 
+use std::time::Instant;
+
 use super::*;
 
 /// A packed guest that calls `$call` in every call and passes one event.
@@ -84,6 +86,59 @@ async fn settings_and_facts_reach_the_guest() {
             .len(),
         1
     );
+}
+
+/// A log whose reader stands still for a moment: each line of a guest waits so long.
+struct SlowLog(Duration);
+
+impl tracing::Subscriber for SlowLog {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::INFO
+    }
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        let begun = Instant::now();
+        while begun.elapsed() <= self.0 {
+            std::thread::park_timeout(self.0);
+        }
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+
+    fn enter(&self, _: &tracing::Id) {}
+
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[tokio::test]
+async fn a_call_that_takes_time_without_using_it_ends_at_its_deadline() {
+    // The host waits inside of a call to it, which costs the guest no CPU time.
+    let house = house();
+    let wat = caller(
+        r#"(import "levada:handler/logging@0.1.0" (instance $logging
+             (type $l0 (enum "trace" "debug" "info" "warn" "error")) (export "level" (type $l (eq $l0)))
+             (export "write" (func (param "level" $l) (param "message" string)))))"#,
+        r#"(core func $write (canon lower (func $logging "write") (memory (core memory $libc "memory"))))
+           (core instance $host (export "write" (func $write)))"#,
+        r#"(import "host" "write" (func $write (param i32 i32 i32)))"#,
+        r#"(call $write (i32.const 2) (i32.const 16) (i32.const 4)) (loop $ever (br $ever))"#,
+    );
+    let mut spec = house.spec(&wat);
+    spec.limits.cpu = Duration::from_millis(100);
+    spec.limits.deadline = Duration::from_millis(200);
+    let handler = house.load(&spec).await;
+    let slow = SlowLog(Duration::from_millis(220));
+    let _guard = tracing::subscriber::set_default(slow);
+    let (_, effects) = call(&*handler, &bodies(["a"])).await.unwrap();
+    let letter = &effects.dead_letters[0];
+    assert_eq!(letter.limit.as_deref(), Some("deadline"));
+    assert_eq!(letter.reason, "the limit `deadline` of 200ms was reached");
 }
 
 /// Makes every unnamed memory access one of the guest's own memory.

@@ -208,6 +208,7 @@ async fn cached_code_is_believed_only_with_its_hash() {
     config.compiler = Compiler::Child {
         program: "/nowhere/compiler".into(),
         args: Vec::new(),
+        bounds: CompileBounds::default(),
     };
     let cached = Handlers::open(config).unwrap();
     cached.load(&part("handlers.test"), &spec).await.unwrap();
