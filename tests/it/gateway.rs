@@ -22,6 +22,26 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// A running agent. `more` is appended to its configuration.
     pub(crate) async fn start(more: &str) -> Result<Self> {
+        let mut gateway = Self::lay(more)?;
+        gateway.agent.start()?;
+        gateway.agent.ready().await?;
+        Ok(gateway)
+    }
+
+    /// As [`start`](Self::start), but tried again as long as the agent ends and says `excuse`.
+    pub(crate) async fn start_until(more: &str, excuse: &str) -> Result<Self> {
+        let mut gateway = Self::lay(more)?;
+        loop {
+            gateway.agent.start()?;
+            match gateway.agent.ready().await {
+                Ok(_) => return Ok(gateway),
+                Err(error) if error.to_string().contains(excuse) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn lay(more: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let output = folder.path().join("output");
         let (http, avro) = (place::free_address()?, place::free_address()?);
@@ -49,11 +69,8 @@ format = "json"
 {more}"#,
             output.display().to_string()
         );
-        let mut agent = Agent::new(folder.path(), "gateway", &parts)?;
-        agent.start()?;
-        agent.ready().await?;
         Ok(Self {
-            agent,
+            agent: Agent::new(folder.path(), "gateway", &parts)?,
             http,
             avro,
             output,

@@ -10,6 +10,7 @@ mod flume;
 mod foreign;
 mod gateway;
 mod groups;
+mod hostile;
 mod kill;
 mod network;
 mod readme;
