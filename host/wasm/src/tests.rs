@@ -5,6 +5,7 @@ mod faults;
 mod guests;
 mod imports;
 mod load;
+pub(crate) mod vectors;
 mod verdicts;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -247,3 +247,6 @@ fn check_value(value: &str) -> Result<(), String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

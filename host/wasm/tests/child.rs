@@ -34,11 +34,7 @@ async fn load(args: &[&str], bytes: &[u8]) -> Result<(), LoadError> {
     load_within(CompileBounds::default(), args, bytes).await
 }
 
-async fn load_within(
-    bounds: CompileBounds,
-    args: &[&str],
-    bytes: &[u8],
-) -> Result<(), LoadError> {
+async fn load_within(bounds: CompileBounds, args: &[&str], bytes: &[u8]) -> Result<(), LoadError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("guest.wasm");
     std::fs::write(&path, bytes).unwrap();

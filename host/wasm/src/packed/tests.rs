@@ -1,52 +1,7 @@
-use std::collections::BTreeMap;
-
 use proptest::{collection, prelude::*};
-use serde::Deserialize;
 
 use super::*;
-
-/// One case of `tests/cases/packed/vectors.json`.
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    index_hex: String,
-    events_hex: String,
-    answer_hex: String,
-    expect: Expect,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Expect {
-    Error {
-        error: String,
-    },
-    Events {
-        events: Vec<String>,
-        discarded: BTreeMap<String, u64>,
-        rejected: Vec<(usize, String)>,
-        made: u64,
-        reserved: u64,
-    },
-}
-
-const VECTORS: &str = include_str!("../../../../tests/cases/packed/vectors.json");
-
-fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
-}
-
-fn batch_of(events: &[u8]) -> Batch {
-    let limits = levada_core::Limits::default();
-    let data = Bytes::copy_from_slice(events);
-    Batch::from_all_events(data, &limits)
-        .unwrap()
-        .batch
-        .canonical()
-}
+use crate::tests::vectors::{self, Expect, batch_of};
 
 fn apply_default(answer: Vec<u8>, batch: &Batch) -> Result<Outcome, Breach> {
     apply(answer, batch, &Limits::default(), OnReject::DeadLetter)
@@ -54,61 +9,26 @@ fn apply_default(answer: Vec<u8>, batch: &Batch) -> Result<Outcome, Breach> {
 
 #[test]
 fn every_vector_is_read_as_it_says() {
-    let cases: Vec<Case> = serde_json::from_str(VECTORS).unwrap();
+    let cases = vectors::all();
     assert!(cases.len() > 60);
     for case in cases {
-        let batch = batch_of(&bytes(&case.events_hex));
+        let batch = case.batch();
         let mut index = Vec::new();
         let layout = batch.layout().unwrap();
         write_index(&layout, &mut index);
         assert_eq!(crate::inspect::hex(&index), case.index_hex, "{}", case.name);
-        assert_eq!(
-            crate::inspect::hex(layout.bytes),
-            case.events_hex,
-            "{}",
-            case.name
-        );
-        match (apply_default(bytes(&case.answer_hex), &batch), case.expect) {
-            (Err(breach), Expect::Error { error }) => {
-                let text = breach.to_string();
-                assert!(
-                    text.starts_with(&format!("{error}: ")),
-                    "{}: {text}",
-                    case.name
-                );
-            }
-            (
-                Ok(outcome),
-                Expect::Events {
-                    events,
-                    discarded,
-                    rejected,
-                    made,
-                    reserved,
-                },
-            ) => {
-                let got: Vec<_> = outcome
-                    .batch
-                    .iter()
-                    .map(|e| crate::inspect::hex(e.as_bytes()))
-                    .collect();
-                assert_eq!(got, events, "{}", case.name);
-                let counted: BTreeMap<_, _> = outcome.discarded.into_iter().collect();
-                assert_eq!(counted, discarded, "{}", case.name);
-                assert_eq!(outcome.rejected, rejected, "{}", case.name);
-                assert_eq!(
-                    (outcome.made, outcome.counts.reserved),
-                    (made, reserved),
-                    "{}",
-                    case.name
-                );
-            }
-            (got, _) => panic!(
-                "{}: {:?}",
-                case.name,
-                got.map(|outcome| outcome.batch.len())
-            ),
+        let events = crate::inspect::hex(layout.bytes);
+        assert_eq!(events, case.events_hex, "{}", case.name);
+        let applied = apply_default(case.answer(), &batch);
+        if let (Err(breach), Expect::Error { error }) = (&applied, &case.expect) {
+            let text = breach.to_string();
+            assert!(
+                text.starts_with(&format!("{error}: ")),
+                "{}: {text}",
+                case.name
+            );
         }
+        case.check(applied);
     }
 }
 
