@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{PartId, Stop};
+use crate::{PartId, Peer, Stop};
 
 /// Wall time. Timers use `tokio::time` (monotonic, pausable); wall time is data only.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -112,6 +112,8 @@ pub struct RunContext {
     pub stop: Stop,
     pub clock: Arc<dyn Clock>,
     pub chance: Chance,
+    /// Where the part says whether it has its other side.
+    pub peer: Peer,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What every part does, and who waits for what.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -9,15 +10,15 @@ use std::{
     time::Duration,
 };
 
-use levada_core::{ChannelName, Clock, PartId, inspect::Inspect};
-use levada_telemetry::Registry;
+use levada_core::{ChannelName, Clock, Contact, PartId, Peer, inspect::Inspect};
+use levada_telemetry::{Gauge, Registry};
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 /// The state of every part of a flow. Cheap to clone; readable while the flow runs and afterwards.
 #[derive(Clone)]
 pub struct Status {
-    cells: Arc<[Arc<Cell>]>,
+    cells: Arc<Mutex<Vec<Arc<Cell>>>>,
     inspect: Arc<dyn Inspect>,
 }
 
@@ -47,7 +48,8 @@ pub enum State {
     Retrying,
     /// Broke, and will be built and opened again.
     Reopening,
-    /// Asked for a human, and has had no success since. Tried again now and then.
+    /// Asked for a human, or fails too often, and has had no success since. Tried again now and
+    /// then.
     Failed,
     /// Has nothing more to do.
     Finished,
@@ -110,6 +112,10 @@ pub enum WaitsFor {
     BackOff {
         left: Duration,
     },
+    /// What it is connected to, and why that is not there.
+    Connection {
+        why: String,
+    },
 }
 
 impl fmt::Display for WaitsFor {
@@ -128,6 +134,7 @@ impl fmt::Display for WaitsFor {
             Self::Peer { batches } => write!(f, "the other side ({batches} batches)"),
             Self::Turn => f.write_str("its turn in the group"),
             Self::BackOff { left } => write!(f, "the next try in {} ms", left.as_millis()),
+            Self::Connection { why } => write!(f, "its connection ({why})"),
         }
     }
 }
@@ -149,11 +156,25 @@ pub struct LastError {
 }
 
 impl Status {
-    pub(crate) fn new(cells: Vec<Arc<Cell>>, inspect: Arc<dyn Inspect>) -> Self {
+    /// Of no part yet.
+    pub(crate) fn new(inspect: Arc<dyn Inspect>) -> Self {
         Self {
-            cells: cells.into(),
+            cells: Arc::default(),
             inspect,
         }
+    }
+
+    /// From now on, of these parts.
+    pub(crate) fn show(&self, cells: impl Iterator<Item = Arc<Cell>>) {
+        *self.lock() = cells.collect();
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Cell>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every part: sources, then sinks, in the order of the configuration.
@@ -166,40 +187,65 @@ impl Status {
             .filter(|channel| channel.waiting_puts > 0)
             .map(|channel| channel.name)
             .collect();
-        self.cells.iter().map(|cell| cell.read(&full)).collect()
+        self.cells().iter().map(|cell| cell.read(&full)).collect()
     }
 
-    /// Sets the gauge `levada_part_state` before every reading of `registry`.
+    /// Sets the gauges `levada_part_state` and `levada_part_connected` before every reading of
+    /// `registry`.
     pub(crate) fn show_in(&self, registry: &Registry) {
-        let states = State::ALL.map(|state| (state, state.as_str()));
-        let gauges: Vec<_> = self
-            .cells
-            .iter()
-            .map(|cell| {
-                let part = cell.part.to_string();
-                let gauge = |(state, name)| {
-                    let labels = [("part", part.as_str()), ("state", name)];
-                    let help = "1 for the state a part is in, 0 for the others";
-                    (state, registry.gauge("levada_part_state", help, &labels))
-                };
-                (Arc::clone(cell), states.map(gauge))
-            })
-            .collect();
+        let (status, weak) = (self.clone(), registry.downgrade());
+        let shown: Mutex<HashMap<PartId, Gauges>> = Mutex::default();
         registry.before_reading(move || {
-            for (cell, states) in &gauges {
-                let now = cell.lock().state;
-                states
-                    .iter()
-                    .for_each(|(state, gauge)| gauge.set(i64::from(*state == now)));
+            let Some(registry) = weak.upgrade() else {
+                return;
+            };
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.values().for_each(|gauges| gauges.set(None));
+            for cell in status.cells() {
+                let part = &cell.part;
+                let gauges = shown.entry(part.clone());
+                let gauges = gauges.or_insert_with(|| Gauges::new(part, &registry));
+                gauges.set(Some(cell.state_shown()));
+                let connected = match cell.peer.contact() {
+                    Contact::Unsaid => continue,
+                    Contact::Connected => 1,
+                    Contact::Waiting { .. } => 0,
+                };
+                let help = "1 while a part has what it is connected to, 0 while it waits for it";
+                let labels = [("part", &*part.to_string())];
+                registry
+                    .gauge("levada_part_connected", help, &labels)
+                    .set(connected);
             }
         });
+    }
+}
+
+/// The gauges of one part, one per state.
+struct Gauges([(State, Gauge); State::ALL.len()]);
+
+impl Gauges {
+    fn new(part: &PartId, registry: &Registry) -> Self {
+        let part = part.to_string();
+        Self(State::ALL.map(|state| {
+            let labels = [("part", part.as_str()), ("state", state.as_str())];
+            let help = "1 for the state a part is in, 0 for the others";
+            (state, registry.gauge("levada_part_state", help, &labels))
+        }))
+    }
+
+    /// `None` is for a part that is gone.
+    fn set(&self, now: Option<State>) {
+        for (state, gauge) in &self.0 {
+            gauge.set(i64::from(Some(*state) == now));
+        }
     }
 }
 
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.cells.iter().map(|cell| &cell.part))
+            .entries(self.cells().iter().map(|cell| cell.part.to_string()))
             .finish()
     }
 }
@@ -208,8 +254,10 @@ impl fmt::Debug for Status {
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) part: PartId,
+    /// Where the part says whether it has its other side.
+    pub(crate) peer: Peer,
     /// The channels it puts into or takes from.
-    channels: Vec<ChannelName>,
+    channels: Mutex<Vec<ChannelName>>,
     clock: Arc<dyn Clock>,
     now: Mutex<Now>,
     /// Puts of a source, by the stage they are in.
@@ -260,7 +308,8 @@ impl Cell {
         };
         Arc::new(Self {
             part,
-            channels,
+            peer: Peer::default(),
+            channels: Mutex::new(channels),
             clock,
             now: Mutex::new(now),
             stages: Default::default(),
@@ -305,6 +354,11 @@ impl Cell {
         matches!(now.state, State::Open | State::Running)
     }
 
+    /// The part puts into other channels now.
+    pub(crate) fn rewire(&self, channels: Vec<ChannelName>) {
+        *self.channels.lock().unwrap_or_else(PoisonError::into_inner) = channels;
+    }
+
     pub(crate) fn restarted(&self) {
         self.lock().restarts += 1;
     }
@@ -321,14 +375,33 @@ impl Cell {
     }
 
     fn read(&self, full: &[ChannelName]) -> PartStatus {
+        let contact = self.peer.contact();
         let now = self.lock();
-        PartStatus {
+        let mut read = PartStatus {
             part: self.part.clone(),
             state: now.state,
             since_ms: now.since_ms,
             waits_for: self.waits_for(now.doing, full),
             last_error: now.last_error.clone(),
             restarts: now.restarts,
+        };
+        if let (State::Running, Contact::Waiting { why, since }) = (now.state, contact) {
+            let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let at_ms = self.clock.wall_ms().saturating_sub(waited);
+            read.state = State::Retrying;
+            read.since_ms = at_ms;
+            let text = why.clone();
+            read.waits_for = WaitsFor::Connection { why };
+            read.last_error = Some(LastError { text, at_ms });
+        }
+        read
+    }
+
+    /// The state with what the part says about its other side.
+    fn state_shown(&self) -> State {
+        match (self.state(), self.peer.contact()) {
+            (State::Running, Contact::Waiting { .. }) => State::Retrying,
+            (state, _) => state,
         }
     }
 
@@ -343,7 +416,9 @@ impl Cell {
             Doing::Settling => WaitsFor::Store,
             Doing::StandBy => WaitsFor::Turn,
             Doing::Waiting if puts(Stage::Store) > 0 => {
-                let ours = full.iter().filter(|name| self.channels.contains(name));
+                let channels = self.channels.lock();
+                let channels = channels.unwrap_or_else(PoisonError::into_inner);
+                let ours = full.iter().filter(|name| channels.contains(name));
                 let room: Vec<_> = ours.cloned().collect();
                 if room.is_empty() {
                     WaitsFor::Store

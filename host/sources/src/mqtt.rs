@@ -318,6 +318,8 @@ async fn run(
                 let wait = back_off.next_wait();
                 let url = &session.url;
                 warn!(source = %cx.part, url, %error, ?wait, "no broker, trying again");
+                cx.peer
+                    .waiting(format_args!("no broker at `{url}`: {error}"));
                 tokio::select! {
                     () = cx.stop.draining() => return Ok(()),
                     () = tokio::time::sleep(wait) => {}

@@ -8,4 +8,4 @@ mod logs;
 mod registry;
 
 pub use logs::{LogFormat, LogSetup, init_logs};
-pub use registry::{Counter, Gauge, Histogram, Registry};
+pub use registry::{Counter, Gauge, Histogram, Registry, WeakRegistry};

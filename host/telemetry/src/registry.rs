@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
@@ -23,6 +23,18 @@ type HistogramFamily = Family<Labels, histogram::Histogram, fn() -> histogram::H
 /// Every metric of one agent. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Registry(Arc<Mutex<State>>);
+
+/// A registry as its own refreshes may hold it: it keeps nothing alive.
+#[derive(Clone)]
+pub struct WeakRegistry(Weak<Mutex<State>>);
+
+impl WeakRegistry {
+    /// The registry, if anybody still has it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Registry> {
+        self.0.upgrade().map(Registry)
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -147,6 +159,12 @@ impl Registry {
         self.lock().refresh.push(Arc::new(refresh));
     }
 
+    /// For what is kept in [`before_reading`](Self::before_reading) and needs the registry.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.0))
+    }
+
     /// All metrics in OpenMetrics text, which Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
@@ -161,6 +179,12 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for WeakRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakRegistry").finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,5 @@
 use levada_core::{
-    BatchBuilder, Chance, Problems, Stopper, SystemClock, Value,
+    BatchBuilder, Chance, Peer, Problems, Stopper, SystemClock, Value,
     settings::{Key, Span},
 };
 use levada_net::{Listener, Memory};
@@ -55,6 +55,7 @@ impl World {
             stop,
             clock: Arc::new(SystemClock),
             chance: Chance::seeded(1),
+            peer: Peer::default(),
         };
         Self {
             sink,

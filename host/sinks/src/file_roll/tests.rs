@@ -3,7 +3,7 @@ mod world;
 
 use jiff::tz::TimeZone;
 use levada_core::{
-    Batch, BatchBuilder, Chance, Name, PartKind, Stopper, SystemClock, Value,
+    Batch, BatchBuilder, Chance, Name, PartKind, Peer, Stopper, SystemClock, Value,
     batch::EventRef,
     settings::{Key, ValueKind},
 };
@@ -131,6 +131,7 @@ fn context() -> RunContext {
         stop,
         clock: Arc::new(SystemClock),
         chance: Chance::seeded(1),
+        peer: Peer::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
 };
 
 use levada_core::{
-    Batch, BatchBuilder, Fault, Marks, Put, PutError, Stopper, SystemClock, Value,
+    Batch, BatchBuilder, Fault, Marks, Peer, Put, PutError, Stopper, SystemClock, Value,
     settings::{Key, Severity, Span},
 };
 use levada_net::{Memory, Stream};
@@ -133,6 +133,7 @@ impl World {
             stop: self.stop.clone(),
             clock: Arc::new(SystemClock),
             chance: Chance::seeded(1),
+            peer: Peer::default(),
         };
         let out: Arc<dyn Ingest> = Arc::clone(&self.channels) as Arc<dyn Ingest>;
         let running = async { source.run(out, &cx).await.unwrap() };

@@ -4,7 +4,8 @@ use std::{io::Write, sync::Mutex};
 
 use flate2::{Compression, write::GzEncoder};
 use levada_core::{
-    Batch, Chance, Marks, Name, PartKind, Put, PutError, Stopper, SystemClock, TaskSet, Value,
+    Batch, Chance, Marks, Name, PartKind, Peer, Put, PutError, Stopper, SystemClock, TaskSet,
+    Value,
     settings::{Key, ValueKind, parse_params},
 };
 use levada_net::{Memory, Stream, Tcp};
@@ -137,6 +138,7 @@ impl Running {
                 stop,
                 clock,
                 chance,
+                peer: Peer::default(),
             };
             source.run(ingest, &cx).await.unwrap();
         });

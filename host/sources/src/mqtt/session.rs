@@ -77,6 +77,7 @@ impl Session {
             Err(error) => return End::Lost(error),
         };
         back_off.reset();
+        cx.peer.connected();
         self.metrics.connected.set(1);
         self.metrics.connections.add(1);
         let (url, resumed) = (&self.url, connected.session_present);

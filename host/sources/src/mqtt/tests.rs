@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use bytes::Bytes;
 use levada_core::{
-    Chance, Marks, Name, PartKind, Put, PutError, Stopper, SystemClock, batch::FaultKind,
+    Chance, Marks, Name, PartKind, Peer, Put, PutError, Stopper, SystemClock, batch::FaultKind,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -202,6 +202,7 @@ impl Play {
             stop,
             clock,
             chance,
+            peer: Peer::default(),
         };
         let out: Arc<dyn Ingest> = self.channels.clone();
         let stop = async {

@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
-use levada_core::{Chance, Marks, Name, PartKind, Stopper, SystemClock, settings::Params as _};
+use levada_core::{
+    Chance, Marks, Name, PartKind, Peer, Stopper, SystemClock, settings::Params as _,
+};
 
 use tokio::sync::Notify;
 
@@ -55,6 +57,7 @@ async fn run(params: Params, out: &Arc<Kept>) {
         stop,
         clock: Arc::new(SystemClock),
         chance: Chance::seeded(1),
+        peer: Peer::default(),
     };
     let total = params.total.unwrap();
     let next = Registry::new().gauge("next", "", &[]);
