@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{ChannelName, Count};
+use crate::{ChannelName, Count, DeadLetter};
 
 /// The state of a store, read without disturbing it.
 pub trait Inspect: Send + Sync {
@@ -24,6 +24,12 @@ pub trait Inspect: Send + Sync {
     /// The text of what the store could not read.
     fn dead_letters(&self, after: Option<u64>, limit: usize)
     -> Result<Vec<DeadLetterInfo>, String>;
+
+    /// One dead letter as it is kept, if it is there.
+    ///
+    /// # Errors
+    /// The text of what the store could not read.
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, String>;
 }
 
 /// One channel.

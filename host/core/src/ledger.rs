@@ -10,6 +10,8 @@ use crate::{ChannelName, OriginId, PartId};
 pub struct Effects {
     pub dead_letters: Vec<DeadLetter>,
     pub counts: Vec<Count>,
+    /// Dead letters that go, by number: their events come back with this commit.
+    pub replayed: Vec<u64>,
 }
 
 impl Effects {
@@ -38,6 +40,7 @@ impl Effects {
     /// Takes over what `other` holds.
     pub fn merge(&mut self, other: Self) {
         self.dead_letters.extend(other.dead_letters);
+        self.replayed.extend(other.replayed);
         for count in other.counts {
             self.count_reason(&count.part, count.counter, &count.reason, count.amount);
         }
@@ -46,7 +49,7 @@ impl Effects {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dead_letters.is_empty() && self.counts.is_empty()
+        self.dead_letters.is_empty() && self.counts.is_empty() && self.replayed.is_empty()
     }
 }
 

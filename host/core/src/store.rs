@@ -78,6 +78,8 @@ pub struct Commit {
     pub part: PartId,
     pub puts: Vec<ChannelPut>,
     pub marks: Vec<MarkWrite>,
+    /// What goes into the channel that is itself the part of this commit comes back from the dead
+    /// letters: it counts as `replayed` and not as `put`.
     pub effects: Effects,
     /// When to give up waiting for room; enforced before the commit is staged.
     pub deadline: Option<Instant>,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use levada_core::{
-    Count,
+    Count, DeadLetter,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
 };
 use redb::{Database, ReadableDatabase};
@@ -97,6 +97,11 @@ impl Inspect for Stores {
         let read = self.shared.read(|db| dead_letters(db, after, limit));
         read.map_err(unread)
     }
+
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, String> {
+        let read = self.shared.read(|db| dead_letter(db, id));
+        read.map_err(unread)
+    }
 }
 
 /// Why something could not be read, for people.
@@ -113,6 +118,13 @@ pub(crate) fn counts(ledger: &BTreeMap<CountKey, u64>) -> Vec<Count> {
         amount: *amount,
     };
     ledger.iter().map(count).collect()
+}
+
+/// One dead letter; `None` if it is not there, or damaged.
+pub(crate) fn dead_letter(db: &Database, id: u64) -> Result<Option<DeadLetter>, redb::Error> {
+    let table = db.begin_read()?.open_table(DEAD)?;
+    let value = table.get(id)?;
+    Ok(value.and_then(|value| letter::decode(unseal(&id.to_be_bytes(), value.value())?)))
 }
 
 /// Dead letters after a number; damaged ones are left out.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use levada_core::{
-    ChannelName, Count,
+    ChannelName, Count, DeadLetter,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
     ledger::channel_part,
 };
@@ -133,5 +133,9 @@ impl Inspect for Offline {
         limit: usize,
     ) -> Result<Vec<DeadLetterInfo>, String> {
         inspect::dead_letters(&self.db, after, limit).map_err(|error| error.to_string())
+    }
+
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, String> {
+        inspect::dead_letter(&self.db, id).map_err(|error| error.to_string())
     }
 }

@@ -22,6 +22,7 @@ struct Prepared {
     optional: Vec<(usize, Batch)>,
     needs: Vec<Need>,
     letters: Vec<Vec<u8>>,
+    replayed: Vec<u64>,
     counts: Vec<(CountKey, u64)>,
 }
 
@@ -48,6 +49,7 @@ fn prepare(shared: &Shared, commit: &Commit) -> Result<Prepared, PutError> {
             .iter()
             .map(letter::encode)
             .collect(),
+        replayed: commit.effects.replayed.clone(),
         counts: commit
             .effects
             .counts
@@ -71,7 +73,7 @@ fn prepare(shared: &Shared, commit: &Commit) -> Result<Prepared, PutError> {
         match put.need {
             Wish::Required => {
                 prepared.needs.push(need_of(channel, &batch));
-                prepared.add(shared, channel, batch, commit.received_ms);
+                prepared.add(shared, channel, batch, commit);
             }
             Wish::Optional => prepared.optional.push((channel, batch)),
         }
@@ -94,12 +96,17 @@ fn prepare(shared: &Shared, commit: &Commit) -> Result<Prepared, PutError> {
 }
 
 impl Prepared {
-    fn add(&mut self, shared: &Shared, channel: usize, batch: Batch, received_ms: u64) {
+    fn add(&mut self, shared: &Shared, channel: usize, batch: Batch, commit: &Commit) {
         let part = shared.channels[channel].part.clone();
+        // Only what comes back to a channel is committed by the channel itself.
+        let counter = match part == commit.part {
+            true => Counter::Replayed,
+            false => Counter::Put,
+        };
         self.counts
-            .push(((part, Counter::Put, String::new()), batch.len() as u64));
+            .push(((part, counter, String::new()), batch.len() as u64));
         if shared.channels[channel].is_durable() {
-            let rows = row::rows_of(&batch, crate::LANE, received_ms);
+            let rows = row::rows_of(&batch, crate::LANE, commit.received_ms);
             self.durable.push(StagedPut {
                 channel,
                 nonce: shared.nonces.bits(),
@@ -336,16 +343,11 @@ fn stage(
 ) -> Result<Option<oneshot::Receiver<Result<(), PutError>>>, PutError> {
     let mut state = shared.lock();
     let optional = std::mem::take(&mut prepared.optional);
-    let mut extra = take_optional(
-        shared,
-        &mut state,
-        optional,
-        &mut prepared,
-        commit.received_ms,
-    );
+    let mut extra = take_optional(shared, &mut state, optional, &mut prepared, &commit);
     let volatile = !prepared.memory.is_empty();
     let nothing_durable = prepared.durable.is_empty()
         && prepared.letters.is_empty()
+        && prepared.replayed.is_empty()
         && (volatile || commit.marks.is_empty());
     let refused = match state.put_error() {
         Some(PutError::Store { .. }) if nothing_durable => None,
@@ -379,6 +381,7 @@ fn stage(
         marks: commit.marks,
         volatile,
         letters: prepared.letters,
+        replayed: prepared.replayed,
         counts: prepared.counts,
         received_ms: commit.received_ms,
         needs: extra,
@@ -395,14 +398,14 @@ fn take_optional(
     state: &mut State,
     optional: Vec<(usize, Batch)>,
     prepared: &mut Prepared,
-    received_ms: u64,
+    commit: &Commit,
 ) -> Vec<Need> {
     let mut taken = Vec::new();
     for (channel, batch) in optional {
         let need = need_of(channel, &batch);
         if state.rooms.try_reserve(need) {
             taken.push(need);
-            prepared.add(shared, channel, batch, received_ms);
+            prepared.add(shared, channel, batch, commit);
         } else {
             let part = &shared.channels[channel].part;
             let key = |counter, reason: &str| (part.clone(), counter, reason.to_owned());

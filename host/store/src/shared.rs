@@ -142,6 +142,8 @@ pub(crate) struct Staged {
     /// The marks live in memory only: what they speak of does, too.
     pub(crate) volatile: bool,
     pub(crate) letters: Vec<Vec<u8>>,
+    /// Dead letters that go.
+    pub(crate) replayed: Vec<u64>,
     pub(crate) counts: Vec<(CountKey, u64)>,
     pub(crate) received_ms: u64,
     pub(crate) needs: Vec<Need>,

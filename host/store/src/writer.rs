@@ -82,8 +82,10 @@ pub(crate) struct Work {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     entries: Vec<(usize, Entry)>,
-    /// Dead letters that made room for others, and under what they are counted.
-    dropped: Option<(CountKey, Need)>,
+    /// Dead letters that went: replayed, or to make room for others.
+    letters_gone: Option<Need>,
+    /// How many of them made room, and under what they are counted.
+    dropped: Option<(CountKey, u64)>,
     /// Bytes of rows that may be held in memory beside the disk.
     cache_left: usize,
 }
@@ -247,8 +249,10 @@ impl Writer {
             }
         }
         if let Some((key, dropped)) = work.done.dropped {
-            *state.ledger.entry(key).or_default() += dropped.events;
-            state.rooms.release(&[dropped]);
+            *state.ledger.entry(key).or_default() += dropped;
+        }
+        if let Some(gone) = work.done.letters_gone {
+            state.rooms.release(&[gone]);
         }
         drop(state);
         for asking in work.inbox.asking {

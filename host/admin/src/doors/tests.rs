@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use levada_core::{
-    Chance, Commit, Count, Counter, Lease, Marks, PartId, PutError, Settlement, Stopper, Store,
-    SystemClock, TakeError, TaskSet, Want,
+    Chance, Commit, Count, Counter, DeadLetter, Lease, Marks, PartId, PutError, Settlement,
+    Stopper, Store, SystemClock, TakeError, TaskSet, Want,
     hop::Lane,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
 };
@@ -43,6 +43,10 @@ impl Inspect for Shown {
     ) -> Result<Vec<DeadLetterInfo>, String> {
         let from = after.map_or(1, |after| after + 1);
         Ok((from..=40).take(limit).map(dead_letter).collect())
+    }
+
+    fn dead_letter(&self, _: u64) -> Result<Option<DeadLetter>, String> {
+        Ok(None)
     }
 }
 

@@ -206,12 +206,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes dead letters, and drops the oldest if that is the rule and there are too many.
+    /// Writes dead letters and takes away those that are replayed; drops the oldest if that is the
+    /// rule and there are too many.
     fn letters(&mut self, txn: &WriteTransaction, work: &mut Work) -> Result<(), redb::Error> {
         let inbox = &work.inbox;
         let staged = inbox.commits.iter().flat_map(|staged| &staged.letters);
         let mut letters = inbox.letters.iter().chain(staged).peekable();
-        if letters.peek().is_none() {
+        let replayed = inbox.commits.iter().flat_map(|staged| &staged.replayed);
+        let mut replayed = replayed.copied().peekable();
+        if letters.peek().is_none() && replayed.peek().is_none() {
             return Ok(());
         }
         let mut table = txn.open_table(DEAD)?;
@@ -220,28 +223,42 @@ impl Writer {
             table.insert(id, &seal(&id.to_be_bytes(), letter.clone())[..])?;
             self.next_letter += 1;
         }
-        let mut freed = Need {
+        let mut gone = Need {
             room: self.shared.dead_room(),
             bytes: 0,
             events: 0,
         };
-        while freed.bytes < work.letters_over {
+        let mut count = |letter: &[u8]| {
+            gone.bytes += (letter.len() as u64).saturating_sub(4);
+            gone.events += 1;
+            gone.bytes
+        };
+        let mut freed = 0;
+        for id in replayed {
+            // It may have been the oldest, and made room for another.
+            if let Some(letter) = table.remove(id)? {
+                freed = count(letter.value());
+            }
+        }
+        let mut dropped = 0;
+        while freed < work.letters_over {
             let Some((_, letter)) = table.pop_first()? else {
                 break;
             };
-            freed.bytes += (letter.value().len() as u64).saturating_sub(4);
-            freed.events += 1;
+            freed = count(letter.value());
+            dropped += 1;
         }
-        if freed.events > 0 {
+        if dropped > 0 {
             let part = PartId::new(
                 PartKind::Agent,
                 Name::new("dead-letters").expect("is a name"),
             );
             let key = (part, Counter::Dropped, "full".to_owned());
             let before = self.shared.lock().ledger.get(&key).copied().unwrap_or(0);
-            work.counters.insert(key.clone(), before + freed.events);
-            work.done.dropped = Some((key, freed));
+            work.counters.insert(key.clone(), before + dropped);
+            work.done.dropped = Some((key, dropped));
         }
+        work.done.letters_gone = (gone.events > 0).then_some(gone);
         Ok(())
     }
 
