@@ -44,6 +44,13 @@ pub enum InterceptError {
         reason: String,
         after: Option<Duration>,
     },
+    /// It fails too often and is not asked for now: the flow waits, and its health is red until a
+    /// batch goes through again.
+    #[error("{reason}")]
+    Broken {
+        reason: String,
+        after: Option<Duration>,
+    },
     /// The flow must stop until a human looks.
     #[error("{reason}")]
     Fatal { reason: String },

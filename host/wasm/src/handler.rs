@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     OnTrap,
+    breaker::{Breaker, Tally},
     instance::Facts,
     limits::Limits,
     pool::Pool,
@@ -33,6 +34,7 @@ pub(crate) struct Handler {
     pool: Pool,
     slots: Semaphore,
     memory: Memory,
+    breaker: Breaker,
     on_trap: OnTrap,
     reasons: Mutex<HashSet<String>>,
 }
@@ -45,7 +47,11 @@ impl Handler {
         instances: usize,
         on_trap: OnTrap,
     ) -> Self {
+        let shared = &pool.mould().shared;
+        let (open, trips) = (&shared.meters.breaker_open, &shared.meters.breaker_trips);
+        let chance = shared.chance.clone();
         Self {
+            breaker: Breaker::new(&part, chance, open.clone(), trips.clone()),
             part,
             digest,
             pool,
@@ -60,6 +66,24 @@ impl Handler {
         &self.pool.mould().shared.limits
     }
 
+    /// One call and what follows from it, if the breaker lets it.
+    async fn attempt(&self, batch: &Batch, facts: Facts<'_>) -> Result<Vec<Piece>, InterceptError> {
+        let pass = self.breaker.admit()?;
+        let pieces = rescue::handle(&self.pool, &self.memory, self.on_trap, batch, facts).await;
+        match &pieces {
+            Ok(pieces) => {
+                let (tally, last) = tally(pieces);
+                pass.end(tally, last);
+            }
+            // The same events come again: they are counted when it is known what becomes of them.
+            Err(error) => {
+                let (handled, failed) = (0, 1);
+                pass.end(Tally { handled, failed }, Some(&error.to_string()));
+            }
+        }
+        pieces
+    }
+
     /// Adds up the pieces of one call: what goes on, what is counted, what is kept.
     fn settle(
         &self,
@@ -72,7 +96,9 @@ impl Handler {
         for Piece { range, end } in pieces {
             match end {
                 End::Handled(outcome) => self.handled(batch, &range, outcome, call, effects, out),
-                End::Guilty(guilty) => self.guilty(batch, &range, &guilty, call, effects, out),
+                End::Guilty(guilty) | End::Known(guilty) => {
+                    self.guilty(batch, &range, &guilty, call, effects, out)
+                }
             }
         }
     }
@@ -209,13 +235,29 @@ impl Interceptor for Handler {
         let mut collected = Effects::default();
         for range in calls_of(&batch, self.limits()) {
             let part = batch.slice(range);
-            let handled = rescue::handle(&self.pool, &self.memory, self.on_trap, &part, facts);
-            let pieces = handled.await?;
+            let pieces = self.attempt(&part, facts).await?;
             self.settle(&part, pieces, call, &mut collected, &mut out);
         }
         effects.merge(collected);
         Ok(Batch::concat(out))
     }
+}
+
+/// How many events were handled and how many failed, with the reason of the last that did.
+fn tally(pieces: &[Piece]) -> (Tally, Option<&str>) {
+    let (mut tally, mut last) = (Tally::default(), None);
+    for Piece { range, end } in pieces {
+        let events = u32::try_from(range.len()).unwrap_or(u32::MAX);
+        match end {
+            End::Handled(_) => tally.handled = tally.handled.saturating_add(events),
+            End::Guilty(guilty) => {
+                tally.failed = tally.failed.saturating_add(events);
+                last = Some(guilty.broken.reason.as_str());
+            }
+            End::Known(_) => {}
+        }
+    }
+    (tally, last)
 }
 
 /// Cuts a batch into calls of bounded size; a single event that is larger is a call of its own.

@@ -27,6 +27,7 @@ mod pool;
 mod typed;
 mod verdicts;
 
+mod breaker;
 mod handler;
 mod handlers;
 mod rescue;

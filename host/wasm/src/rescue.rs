@@ -39,6 +39,8 @@ pub(crate) enum End {
     Handled(Outcome),
     /// One event on which the handler fails whatever its company.
     Guilty(Guilty),
+    /// One that was found guilty before, and was not tried again.
+    Known(Guilty),
 }
 
 /// Why an event cannot be handled, and how often it was tried.
@@ -69,7 +71,7 @@ pub(crate) async fn handle(
     let mut start = 0;
     for (event, guilty) in memory.known(batch) {
         rescue.range(start..event).await?;
-        rescue.push(event..event + 1, End::Guilty(guilty));
+        rescue.push(event..event + 1, End::Known(guilty));
         start = event + 1;
     }
     rescue.range(start..batch.len()).await?;
