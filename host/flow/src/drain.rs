@@ -12,11 +12,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use levada_core::{ChannelName, Stop, Stopper, TaskSet, inspect::Inspect};
+use levada_core::{ChannelName, PartKind, Stop, Stopper, TaskSet, inspect::Inspect};
 use tokio::time::{self, Instant};
 use tracing::{error, info, warn};
 
-use crate::status::Status;
+use crate::{change::Running, status::Status};
 
 /// How a stop went.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,9 +41,44 @@ impl Drained {
 pub(crate) struct Tasks {
     pub(crate) sources: TaskSet,
     pub(crate) sinks: TaskSet,
-    pub(crate) stop_sources: Stopper,
+    pub(crate) stop_sources: Stoppers,
     pub(crate) close_ingest: Stopper,
-    pub(crate) stop_sinks: Stopper,
+    pub(crate) stop_sinks: Stoppers,
+}
+
+/// The signals of several parts.
+#[derive(Debug, Default)]
+pub(crate) struct Stoppers(Vec<Stopper>);
+
+impl Stoppers {
+    fn drain(&self) {
+        self.0.iter().for_each(Stopper::drain);
+    }
+
+    fn now(&self) {
+        self.0.iter().for_each(Stopper::now);
+    }
+}
+
+impl Tasks {
+    /// Everything of a flow that runs.
+    pub(crate) fn of(running: Running) -> Self {
+        let (mut stop_sources, mut stop_sinks) = (Stoppers::default(), Stoppers::default());
+        for (part, live) in running.live {
+            let stoppers = match part.kind {
+                PartKind::Sources => &mut stop_sources,
+                _ => &mut stop_sinks,
+            };
+            stoppers.0.push(live.stopper);
+        }
+        Self {
+            sources: running.sources,
+            sinks: running.sinks,
+            stop_sources,
+            close_ingest: running.close_ingest,
+            stop_sinks,
+        }
+    }
 }
 
 /// How often a stop that takes long says who still runs.

@@ -1,6 +1,10 @@
 //! From a source to the store: interceptors, selector, one commit.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,13 +13,14 @@ use levada_core::{
     PartId, Put, PutError, Selector, Stop, Store, batch::FaultKind, interceptor::Call,
 };
 use levada_telemetry::Registry;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
     in_flight::InFlight,
     metrics::{InterceptorMetrics, SourceMetrics},
     plan::{Link, SourcePlan},
+    replay::ReplayError,
     route,
     status::{Cell, Doing, Stage, State},
 };
@@ -24,15 +29,60 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct SourceIngest {
     part: PartId,
-    chain: Vec<(Link, InterceptorMetrics)>,
-    selector: Arc<dyn Selector>,
-    put_timeout: Option<std::time::Duration>,
+    way: Mutex<Arc<Way>>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     in_flight: InFlight,
     closed: Stop,
     metrics: SourceMetrics,
     cell: Arc<Cell>,
+}
+
+/// What lies between a source and its channels. A put keeps the one it began with.
+#[derive(Debug)]
+struct Way {
+    chain: Vec<(Link, InterceptorMetrics)>,
+    selector: Arc<dyn Selector>,
+    put_timeout: Option<Duration>,
+    /// Dropped when the last put that took this way has ended.
+    _used: oneshot::Sender<Infallible>,
+    unused: Mutex<Option<oneshot::Receiver<Infallible>>>,
+}
+
+/// How an event enters.
+#[derive(Debug, Clone, Copy)]
+enum Entry<'a> {
+    /// From the source.
+    Arrives,
+    /// A dead letter, at the part that rejected it.
+    Returns { at: &'a PartId, letter: u64 },
+}
+
+impl Way {
+    fn new(plan: &SourcePlan, registry: &Registry) -> Arc<Self> {
+        let metrics = |link: &Link| InterceptorMetrics::new(registry, &link.part, &plan.part);
+        let (used, unused) = oneshot::channel();
+        let chain = plan.interceptors.iter();
+        Arc::new(Self {
+            chain: chain.map(|link| (link.clone(), metrics(link))).collect(),
+            selector: Arc::clone(&plan.selector),
+            put_timeout: plan.put_timeout,
+            _used: used,
+            unused: Mutex::new(Some(unused)),
+        })
+    }
+
+    /// The interceptors that an event passes; `None` if the one it returns to is not among them.
+    fn from(&self, entry: Entry<'_>, source: &PartId) -> Option<&[(Link, InterceptorMetrics)]> {
+        let first = match entry {
+            Entry::Arrives => 0,
+            Entry::Returns { at, .. } if at == source => 0,
+            Entry::Returns { at, .. } => {
+                self.chain.iter().position(|(link, _)| link.part == *at)?
+            }
+        };
+        self.chain.get(first..)
+    }
 }
 
 /// Everything an ingest needs beside its plan.
@@ -48,18 +98,10 @@ pub(crate) struct Behind<'a> {
 
 impl SourceIngest {
     pub(crate) fn new(plan: &SourcePlan, behind: Behind<'_>) -> Self {
-        let metrics =
-            |link: &Link| InterceptorMetrics::new(behind.registry, &link.part, &plan.part);
         Self {
-            chain: plan
-                .interceptors
-                .iter()
-                .map(|link| (link.clone(), metrics(link)))
-                .collect(),
+            way: Mutex::new(Way::new(plan, behind.registry)),
             metrics: SourceMetrics::new(behind.registry, &plan.part),
             part: plan.part.clone(),
-            selector: Arc::clone(&plan.selector),
-            put_timeout: plan.put_timeout,
             store: behind.store,
             clock: behind.clock,
             in_flight: behind.in_flight,
@@ -68,11 +110,54 @@ impl SourceIngest {
         }
     }
 
+    /// From the next put on, batches go the way of `plan`. The returned future ends when the last
+    /// put on the old way has.
+    pub(crate) fn rewire(
+        &self,
+        plan: &SourcePlan,
+        registry: &Registry,
+    ) -> impl Future<Output = ()> + use<> {
+        let new = Way::new(plan, registry);
+        let old = std::mem::replace(&mut *lock(&self.way), new);
+        let unused = lock(&old.unused).take();
+        self.cell.rewire(plan.channels.clone());
+        drop(old);
+        async move {
+            if let Some(unused) = unused {
+                // Nothing is ever sent: the other end goes.
+                let _gone = unused.await.is_err();
+            }
+        }
+    }
+
+    /// Puts a dead letter back where it was rejected, and takes it from the dead letters in the
+    /// same commit.
+    pub(crate) async fn replay(
+        &self,
+        event: Batch,
+        at: &PartId,
+        letter: u64,
+        within: Duration,
+    ) -> Result<(), ReplayError> {
+        let way = Arc::clone(&lock(&self.way));
+        let entry = Entry::Returns { at, letter };
+        if way.from(entry, &self.part).is_none() {
+            return Err(ReplayError::NotOnIt {
+                part: at.clone(),
+                flow: self.part.clone(),
+            });
+        }
+        let put = Put::within(event, within);
+        let put = self.pass(put, &way, entry);
+        put.await.map_err(ReplayError::Refused)
+    }
+
     /// One put from arrival to commit. Dropped at any await, it is withdrawn or, once the store has
     /// staged it, may commit.
-    async fn pass(&self, put: Put) -> Result<(), PutError> {
+    async fn pass(&self, put: Put, way: &Way, entry: Entry<'_>) -> Result<(), PutError> {
         let received_ms = self.clock.wall_ms();
-        let deadline = self.deadline(put.deadline);
+        let own = way.put_timeout.map(|most| Instant::now() + most);
+        let deadline = [put.deadline, own].into_iter().flatten().min();
         let faults: usize = put.faults.iter().map(|fault| fault.event.len()).sum();
         let bytes = put.batch.bytes() + faults;
         let room = {
@@ -83,12 +168,22 @@ impl SourceIngest {
         let accepted = put.batch.len() + put.faults.len();
         let mut effects = Effects::default();
         self.set_aside(put.faults, received_ms, &mut effects);
-        let batch = self.intercept(put.batch, received_ms, &mut effects).await?;
-        let split = route::split(&*self.selector, &batch);
+        let chain = way.from(entry, &self.part).unwrap_or_default();
+        let batch = put.batch;
+        let batch = self.intercept(chain, batch, received_ms, &mut effects);
+        let batch = batch.await?;
+        let split = route::split(&*way.selector, &batch);
 
         let dead = effects.dead_letters.len() as u64;
         let discarded = discards(&effects) + split.unrouted as u64;
-        effects.count(&self.part, Counter::Accepted, accepted as u64);
+        let came = match entry {
+            Entry::Arrives => Counter::Accepted,
+            Entry::Returns { letter, .. } => {
+                effects.replayed.push(letter);
+                Counter::Replayed
+            }
+        };
+        effects.count(&self.part, came, accepted as u64);
         effects.count(&self.part, Counter::Put, split.routed as u64);
         effects.count(&self.part, Counter::DeadLettered, dead);
         effects.count_reason(
@@ -122,11 +217,12 @@ impl SourceIngest {
     /// holds whatever the interceptor counts itself.
     async fn intercept(
         &self,
+        chain: &[(Link, InterceptorMetrics)],
         mut batch: Batch,
         received_ms: u64,
         effects: &mut Effects,
     ) -> Result<Batch, PutError> {
-        if self.chain.is_empty() || batch.is_empty() {
+        if chain.is_empty() || batch.is_empty() {
             return Ok(batch);
         }
         let _running = self.cell.stage(Stage::Interceptors);
@@ -135,7 +231,7 @@ impl SourceIngest {
             attempt: 1,
             received_ms,
         };
-        for (link, metrics) in &self.chain {
+        for (link, metrics) in chain {
             let before = batch.len();
             if before == 0 {
                 break;
@@ -148,6 +244,9 @@ impl SourceIngest {
                 .await
                 .map_err(|error| {
                     metrics.failures.add(1);
+                    if matches!(error, InterceptError::Broken { .. }) {
+                        self.cell.enter(State::Failed, Doing::Waiting);
+                    }
                     put_error(link, error)
                 })?;
             metrics.seconds.observe(began.elapsed());
@@ -194,11 +293,6 @@ impl SourceIngest {
         effects.dead_letters.extend(faults.into_iter().map(letter));
     }
 
-    fn deadline(&self, given: Option<Instant>) -> Option<Instant> {
-        let own = self.put_timeout.map(|most| Instant::now() + most);
-        [given, own].into_iter().flatten().min()
-    }
-
     /// Tells the status what a put shows about the source.
     fn report(&self, result: &Result<(), PutError>) {
         let Err(error) = result else {
@@ -231,11 +325,12 @@ impl Ingest for SourceIngest {
         if self.closed.is_draining() {
             return Err(PutError::Stopping);
         }
+        let way = Arc::clone(&lock(&self.way));
         let began = Instant::now();
         let events = self.metrics.received(&put);
         let result = tokio::select! {
             biased;
-            result = self.pass(put) => result,
+            result = self.pass(put, &way, Entry::Arrives) => result,
             () = self.closed.draining() => Err(PutError::Stopping),
         };
         if result.is_ok() {
@@ -259,6 +354,10 @@ impl Ingest for SourceIngest {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn discards(effects: &Effects) -> u64 {
     let discarded = effects
         .counts
@@ -270,11 +369,13 @@ fn discards(effects: &Effects) -> u64 {
 fn put_error(link: &Link, error: InterceptError) -> PutError {
     let part = link.part.to_string();
     match error {
-        InterceptError::Later { reason, after } => PutError::Later {
-            part,
-            reason,
-            after,
-        },
+        InterceptError::Later { reason, after } | InterceptError::Broken { reason, after } => {
+            PutError::Later {
+                part,
+                reason,
+                after,
+            }
+        }
         InterceptError::Fatal { reason } => PutError::Fatal { part, reason },
         other => PutError::Later {
             part,

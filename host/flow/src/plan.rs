@@ -47,6 +47,24 @@ pub struct SourcePlan {
     /// The longest time a put may wait for room, also where the source gives a later deadline or
     /// none. `None` leaves it to the source.
     pub put_timeout: Option<Duration>,
+    /// What the source itself is made from, in any words: where they stay the same, a change of the
+    /// configuration leaves the source as it is.
+    pub made_of: String,
+    /// The same for what stands behind it: where only this differs, the source runs on and its next
+    /// put takes the new way.
+    pub behind: String,
+    pub succession: Succession,
+}
+
+/// How a new source of the same name takes over from the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// The new one opens while the old one runs: what only one can hold, such as an address, is
+    /// handed over.
+    Overlap,
+    /// The old one ends first, and the new one starts from its marks: only one at a time may be who
+    /// it is, as with a client id or a set of files.
+    Exclusive,
 }
 
 /// One interceptor of a chain.
@@ -65,6 +83,8 @@ pub struct SinkPlan {
     pub channel: ChannelName,
     pub want: Want,
     pub retry: Retry,
+    /// As [`SourcePlan::made_of`]. A sink always takes over when the old one has ended.
+    pub made_of: String,
 }
 
 /// Sinks of one channel that take turns. A sink belongs to at most one group.

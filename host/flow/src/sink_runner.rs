@@ -1,11 +1,19 @@
 //! Runs one sink: lease, deliver, settle.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use levada_core::{
-    ChannelName, Commit, Delivery, Effects, Hop, Lease, OpenError, RunContext, Sink, SinkError,
-    Store, TakeError, Want, factory::Build, inspect::Inspect,
+    ChannelName, Commit, Contact, Delivery, Effects, Hop, Lease, OpenError, RunContext, Sink,
+    SinkError, Store, TakeError, Want, factory::Build, inspect::Inspect,
 };
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
@@ -42,7 +50,7 @@ pub(crate) struct With {
     /// Its place in a sink group, if it is in one.
     pub(crate) seat: Option<Seat>,
     /// Whether the channel is emptied before the sink stops: what it holds would be lost.
-    pub(crate) empties: bool,
+    pub(crate) empties: Arc<AtomicBool>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) inspect: Arc<dyn Inspect>,
     pub(crate) context: RunContext,
@@ -88,6 +96,12 @@ impl Runner for SinkRunner {
         if let Some(mut sink) = self.sink.take() {
             sink.close().await;
         }
+    }
+}
+
+impl With {
+    fn empties(&self) -> bool {
+        self.empties.load(Ordering::Relaxed)
     }
 }
 
@@ -172,7 +186,7 @@ impl<'a> Running<'a> {
     async fn next(&mut self) -> Next {
         let idle = self.flights.is_empty();
         let has_room = self.hold.is_none() && self.flights.len() < self.sink.window().max(1);
-        let wants_more = self.with.empties || !self.draining;
+        let wants_more = self.with.empties() || !self.draining;
         let may_take = self.has_turn(has_room && wants_more);
         if may_take && self.leasing.is_none() {
             let want = self.appetite.want();
@@ -216,7 +230,7 @@ impl<'a> Running<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.draining && self.flights.is_empty() && (!self.with.empties || self.is_empty())
+        self.draining && self.flights.is_empty() && (!self.with.empties() || self.is_empty())
     }
 
     fn is_empty(&self) -> bool {
@@ -229,7 +243,7 @@ impl<'a> Running<'a> {
     /// A lease that is not there yet is given up, unless the channel is to be emptied.
     fn drain(&mut self) {
         self.draining = true;
-        if !self.with.empties {
+        if !self.with.empties() {
             self.leasing = None;
             self.hold = None;
         }
@@ -385,6 +399,9 @@ impl<'a> Running<'a> {
     /// The sink failed: it waits, in a group it rests while others have the turn.
     fn hold(&mut self, why: Why, after: Option<Duration>, error: &str) {
         let back_off = self.back_off(why);
+        if why == Why::Unreachable {
+            self.with.cell.peer.waiting(error);
+        }
         let seat = self.seat.as_ref();
         let rest = seat.and_then(|seat| seat.failed(Instant::now()));
         let wait = match rest {
@@ -420,6 +437,10 @@ impl<'a> Running<'a> {
         self.appetite.went_well();
         if let Some(seat) = &self.seat {
             seat.went_well();
+        }
+        let peer = &self.with.cell.peer;
+        if matches!(peer.contact(), Contact::Waiting { .. }) {
+            peer.connected();
         }
         if self.with.cell.success() {
             info!(part = %self.with.context.part, "delivering again");

@@ -16,7 +16,7 @@ use levada_core::{
     OpenError, RunContext, Sink, SinkError, Source, SourceError, Want, interceptor::Call,
 };
 
-use crate::{Link, Replicating, Retry, SinkPlan, SourcePlan};
+use crate::{Link, Replicating, Retry, SinkPlan, SourcePlan, Succession};
 
 type SourceRun = dyn Fn(Arc<dyn Ingest>, RunContext) -> BoxFuture<'static, Result<(), SourceError>>
     + Send
@@ -69,6 +69,9 @@ impl FakeSource {
             selector: Arc::new(Replicating::new(&channels, &[])),
             channels,
             put_timeout: None,
+            made_of: String::new(),
+            behind: String::new(),
+            succession: Succession::Overlap,
         }
     }
 }
@@ -151,6 +154,7 @@ impl FakeSink {
                 ..Want::default()
             },
             retry: Retry::default(),
+            made_of: String::new(),
         }
     }
 }

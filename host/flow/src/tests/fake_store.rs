@@ -236,6 +236,9 @@ impl State {
     }
 
     fn take_effects(&mut self, mut effects: Effects) {
+        for id in std::mem::take(&mut effects.replayed) {
+            self.dead.remove(usize::try_from(id).unwrap());
+        }
         self.dead.append(&mut effects.dead_letters);
         self.counts.merge(effects);
     }
@@ -408,5 +411,9 @@ impl Inspect for FakeStore {
 
     fn dead_letters(&self, _: Option<u64>, _: usize) -> Result<Vec<DeadLetterInfo>, String> {
         Ok(Vec::new())
+    }
+
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, String> {
+        Ok(self.state().dead.get(usize::try_from(id).unwrap()).cloned())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use levada_core::{Chance, Hop, Incarnation, MarkWrite, RunContext, Stopper, Store};
+use levada_core::{Chance, Hop, Incarnation, MarkWrite, Peer, RunContext, Stopper, Store};
 
 use super::{StandingClock, channel, fake_store::FakeStore, part};
 use crate::hop::SinkHop;
@@ -17,6 +17,7 @@ fn hop(store: &FakeStore, sink: &str, seed: u64) -> SinkHop {
             stop: Stopper::new().1,
             clock: Arc::new(StandingClock),
             chance: Chance::seeded(seed),
+            peer: Peer::default(),
         },
     }
 }

@@ -52,6 +52,9 @@ impl Rig {
             selector,
             channels,
             put_timeout,
+            made_of: String::new(),
+            behind: String::new(),
+            succession: crate::Succession::Overlap,
         };
         let behind = Behind {
             store: Arc::new(store.clone()),
@@ -65,7 +68,11 @@ impl Rig {
         Self {
             ingest,
             close,
-            status: Status::new(vec![cell], around(store).inspect),
+            status: {
+                let status = Status::new(around(store).inspect);
+                status.show([cell].into_iter());
+                status
+            },
         }
     }
 

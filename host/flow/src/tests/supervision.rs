@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use levada_core::{Delivery, OpenError, Put, SinkError, SourceError};
+use levada_core::{Delivery, InterceptError, OpenError, Put, PutError, SinkError, SourceError};
 use tokio::time;
 
 use super::{
     around, bodies, events, eventually,
-    fake_parts::{FakeSink, FakeSource},
+    fake_parts::{FakeInterceptor, FakeSink, FakeSource},
     fake_store::FakeStore,
     run,
 };
@@ -223,4 +223,111 @@ async fn a_flow_that_is_open_has_started_nothing() {
         (&json["state"], &json["waits-for"]),
         (&"open".into(), &"nothing".into())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_without_its_broker_is_not_shown_as_running() {
+    let store = FakeStore::durable(&[("main", 100)]);
+    let source = FakeSource::new(|_, cx| async move {
+        cx.peer.waiting("no broker");
+        time::sleep(Duration::from_secs(3)).await;
+        cx.peer.connected();
+        cx.stop.draining().await;
+        Ok(())
+    });
+    let quiet = waiting_source().plan("sources.quiet", "main");
+    let plan = Plan {
+        sources: vec![source.plan("sources.s", "main"), quiet],
+        ..Plan::default()
+    };
+    let running = run(plan, &store).await;
+    eventually(|| running.status.parts()[0].state == State::Retrying).await;
+    time::sleep(Duration::from_secs(2)).await;
+    let [waiting, quiet] = &running.status.parts()[..] else {
+        panic!("two parts");
+    };
+    assert_eq!(waiting.waits_for.to_string(), "its connection (no broker)");
+    assert_eq!(waiting.last_error.as_ref().unwrap().text, "no broker");
+    assert_eq!(1_700_000_000_000 - waiting.since_ms, 2001, "since when");
+    assert_eq!(quiet.state, State::Running);
+    let metric = |name: &str| running.metric(&format!("{name}{{part=\"sources.s\"}}"));
+    let retrying = "levada_part_state{part=\"sources.s\",state=\"retrying\"}";
+    assert_eq!(metric("levada_part_connected"), Some(0));
+    assert_eq!(running.metric(retrying), Some(1));
+    eventually(|| running.status.parts()[0].state == State::Running).await;
+    assert_eq!(metric("levada_part_connected"), Some(1));
+    assert_eq!(running.metric(retrying), Some(0));
+    let other = "levada_part_connected{part=\"sources.quiet\"}";
+    assert_eq!(running.metric(other), None, "it has nothing to connect to");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_cannot_reach_its_peer_says_so_until_it_can() {
+    let store = FakeStore::durable(&[("main", 100)]);
+    store.fill("main", 0..1);
+    let sink = FakeSink::new(|call, _| async move {
+        if call < 4 {
+            let what = "connection refused".into();
+            return Err(SinkError::Unreachable { what, source: None });
+        }
+        Ok(Delivery::done())
+    });
+    let plan = Plan {
+        sinks: vec![sink.plan("sinks.up", "main", 1)],
+        ..Plan::default()
+    };
+    let running = run(plan, &store).await;
+    let connected = || running.metric("levada_part_connected{part=\"sinks.up\"}");
+    eventually(|| connected() == Some(0)).await;
+    eventually(|| connected() == Some(1)).await;
+    assert_eq!(store.queued("main").len(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_handler_is_given_a_rest_is_red_until_a_batch_goes_through() {
+    let store = FakeStore::durable(&[("main", 100)]);
+    let source = FakeSource::new(|ingest, cx| async move {
+        for n in 0.. {
+            let batch = events([n]);
+            match ingest
+                .put(Put {
+                    batch,
+                    ..Put::default()
+                })
+                .await
+            {
+                Ok(()) => break,
+                Err(PutError::Later { after, .. }) => time::sleep(after.unwrap()).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        cx.stop.draining().await;
+        Ok(())
+    });
+    let calls = Arc::new(AtomicUsize::new(0));
+    let link = FakeInterceptor::link("handlers.h", move |batch, _, _| {
+        if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err(InterceptError::Broken {
+                reason: "the breaker is open".into(),
+                after: Some(Duration::from_secs(5)),
+            });
+        }
+        Ok(batch)
+    });
+    let mut source = source.plan("sources.s", "main");
+    source.interceptors = vec![link];
+    let plan = Plan {
+        sources: vec![source],
+        ..Plan::default()
+    };
+    let running = run(plan, &store).await;
+    let state = || running.status.parts()[0].state;
+    eventually(|| state() == State::Failed).await;
+    time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(state(), State::Failed);
+    eventually(|| state() == State::Running).await;
+    assert_eq!(store.queued("main").len(), 1);
+    running.stop().await;
 }
