@@ -9,7 +9,7 @@ use levada_config::{
     SinkConfig, SourceCommon, SourceConfig,
 };
 use levada_core::{
-    Interceptor, PartId, PartKind, Problems, Sink, Source,
+    Interceptor, PartId, PartKind, Problems, Sink, Source, Table,
     factory::Build,
     settings::{Field, Span},
 };
@@ -21,11 +21,13 @@ use crate::{crossing, kinds::Kinds};
 /// An agent whose every part is checked, and not open.
 pub(crate) struct Blueprint {
     pub(crate) settings: AgentSettings,
+    /// The table `[agent]`, as it was written.
+    pub(crate) table: Table,
     pub(crate) channels: Vec<ChannelConfig>,
     pub(crate) sources: Vec<Checked<SourceConfig, Box<dyn Source>>>,
     pub(crate) sinks: Vec<Checked<SinkConfig, Box<dyn Sink>>>,
     pub(crate) groups: Vec<GroupConfig>,
-    pub(crate) interceptors: BTreeMap<PartId, Build<Arc<dyn Interceptor>>>,
+    pub(crate) interceptors: BTreeMap<PartId, CheckedInterceptor>,
     pub(crate) handlers: Vec<CheckedHandler>,
 }
 
@@ -36,11 +38,18 @@ pub(crate) struct Checked<C, T> {
     pub(crate) fields: Vec<Field>,
 }
 
+/// A native interceptor that can be built.
+pub(crate) struct CheckedInterceptor {
+    pub(crate) build: Build<Arc<dyn Interceptor>>,
+    pub(crate) table: Table,
+}
+
 /// A handler that can be loaded.
 #[derive(Debug)]
 pub(crate) struct CheckedHandler {
     pub(crate) part: PartId,
     pub(crate) spec: HandlerSpec,
+    pub(crate) table: Table,
     /// Where its component is named.
     pub(crate) place: Span,
 }
@@ -53,6 +62,7 @@ pub(crate) fn blueprint(
 ) -> Option<Blueprint> {
     let AgentConfig {
         settings,
+        table,
         sources,
         interceptors,
         handlers,
@@ -72,7 +82,8 @@ pub(crate) fn blueprint(
             InterceptorCommon::KEYS,
             problems,
         )?;
-        Some((config.part, build))
+        let table = config.table;
+        Some((config.part, CheckedInterceptor { build, table }))
     });
     let interceptors = interceptors.collect();
     let handlers = handlers.into_iter().filter_map(|config| {
@@ -82,6 +93,7 @@ pub(crate) fn blueprint(
             part: config.part,
             spec,
             place: component.map_or(config.table.span, |(_, value)| value.span),
+            table: config.table,
         })
     });
     let handlers = handlers.collect();
@@ -123,6 +135,7 @@ pub(crate) fn blueprint(
     }
     Some(Blueprint {
         settings: settings?,
+        table,
         channels,
         sources,
         sinks,
@@ -134,13 +147,17 @@ pub(crate) fn blueprint(
 
 /// The common keys that a component does not read as well, each once.
 fn rest(common: &[&'static str], own: fn() -> Vec<Field>) -> Vec<&'static str> {
-    let own = own();
+    shared_only(common, &own())
+}
+
+/// The same, where the component's keys are known already.
+pub(crate) fn shared_only(common: &[&'static str], own: &[Field]) -> Vec<&'static str> {
     let is_own = |key: &&str| own.iter().any(|field| field.key == **key);
     common.iter().copied().filter(|key| !is_own(key)).collect()
 }
 
 /// A part with a wrong common key: what else is wrong with it is worth saying at once.
-fn check_refused(table: &levada_core::Table, kinds: &Kinds, problems: &mut Problems) {
+fn check_refused(table: &Table, kinds: &Kinds, problems: &mut Problems) {
     let Some(part) = PartId::parse(&table.path) else {
         return;
     };
@@ -184,7 +201,7 @@ impl Blueprint {
 
 impl<C, T> Checked<C, T> {
     /// What a key of the part's own is, as it would be written: from its table, or its default.
-    pub(crate) fn text<'a>(&'a self, table: &'a levada_core::Table, key: &str) -> Option<&'a str> {
+    pub(crate) fn text<'a>(&'a self, table: &'a Table, key: &str) -> Option<&'a str> {
         if let Some((_, value)) = table.get(key) {
             return value.text();
         }

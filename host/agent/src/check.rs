@@ -77,7 +77,10 @@ async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Pr
             return;
         }
     };
-    for CheckedHandler { part, spec, place } in &blueprint.handlers {
+    for CheckedHandler {
+        part, spec, place, ..
+    } in &blueprint.handlers
+    {
         if let Err(error) = handlers.load(part, spec).await {
             let error = anyhow::Error::from(error);
             let key = format!("{part}.component");

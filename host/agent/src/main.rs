@@ -15,6 +15,7 @@ mod kinds;
 mod check;
 mod figures;
 mod opening;
+mod plan;
 mod run;
 mod signals;
 

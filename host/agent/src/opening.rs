@@ -1,18 +1,14 @@
 //! From a blueprint to an open agent: store, handlers, flow, doors. Starts nothing.
 
-use std::{collections::BTreeMap, fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc};
 
 use anyhow::{Context, Result};
 use levada_admin::{Doors, Facts, Listening, View};
 use levada_config::{
-    AgentSettings, BackOffParams, BatchParams, ChannelConfig, ChannelType, DeadLettersFull, Door,
-    GroupConfig, GroupPolicy, MemoryReservation, OnFull, SelectorConfig,
+    AgentSettings, ChannelConfig, ChannelType, DeadLettersFull, Door, MemoryReservation, OnFull,
 };
-use levada_core::{Interceptor, PartId, Selector, Stop, Want, tasks::blocking};
-use levada_flow::{
-    Flow, GroupPlan, Link, Multiplexing, MultiplexingRoutes, Plan, Policy, Replicating, Retry,
-    SinkPlan, SourcePlan, Surroundings,
-};
+use levada_core::{Stop, tasks::blocking};
+use levada_flow::{Flow, Surroundings};
 use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, StoreParams, Stores};
 use levada_wasm::{CompileBounds, Compiler, Handlers, HandlersConfig};
 use tracing::info;
@@ -21,6 +17,7 @@ use crate::{
     around::Around,
     blueprint::{Blueprint, CheckedHandler},
     crossing, figures,
+    plan::{Loaded, LoadedHandler, plan},
 };
 
 /// Everything of an agent, open and not started.
@@ -32,9 +29,6 @@ pub(crate) struct Opened {
     /// The sandbox: its thread keeps the guests' time.
     pub(crate) handlers: Option<Handlers>,
 }
-
-/// Handlers by name, ready to be called.
-pub(crate) type Loaded = BTreeMap<PartId, Arc<dyn Interceptor>>;
 
 /// The sandbox, and the handlers in it.
 #[derive(Default)]
@@ -122,15 +116,40 @@ pub(crate) async fn open_handlers(
 
 async fn load_all(handlers: &Handlers, wanted: &[CheckedHandler]) -> Result<Loaded> {
     let mut loaded = Loaded::new();
-    for CheckedHandler { part, spec, .. } in wanted {
-        let handler = handlers
-            .load(part, spec)
-            .await
-            .with_context(|| format!("cannot load `{part}`"))?;
-        info!(%part, component = %spec.component.display(), "handler loaded");
-        loaded.insert(part.clone(), handler);
+    for handler in wanted {
+        let part = &handler.part;
+        let ready = load_one(handlers, handler).await;
+        let ready = ready.with_context(|| format!("cannot load `{part}`"))?;
+        loaded.insert(part.clone(), ready);
     }
     Ok(loaded)
+}
+
+/// Loads a handler, whatever was loaded before.
+pub(crate) async fn load_one(
+    handlers: &Handlers,
+    handler: &CheckedHandler,
+) -> Result<LoadedHandler> {
+    let made_of = made_of(handler).await;
+    let interceptor = handlers.load(&handler.part, &handler.spec).await?;
+    let component = handler.spec.component.display();
+    info!(part = %handler.part, %component, "handler loaded");
+    Ok(LoadedHandler {
+        made_of,
+        interceptor,
+    })
+}
+
+/// A handler's settings, and the digest of its component as the file is now.
+pub(crate) async fn made_of(handler: &CheckedHandler) -> String {
+    let path = handler.spec.component.clone();
+    let digest = blocking(move || {
+        let bytes = std::fs::read(path).ok()?;
+        Some(levada_wasm::inspect(&bytes).ok()?.digest)
+    });
+    // What cannot be read is told when it is loaded.
+    let digest = digest.await.unwrap_or_default();
+    handler.table.to_json() + &digest
 }
 
 fn store_params(blueprint: &Blueprint, around: &Around) -> Result<StoreParams> {
@@ -171,101 +190,6 @@ fn spec(channel: &ChannelConfig, durable_share: u64) -> ChannelSpec {
             OnFull::Block => levada_store::OnFull::Block,
             OnFull::Reject => levada_store::OnFull::Reject,
         },
-    }
-}
-
-fn plan(blueprint: Blueprint, loaded: &Loaded) -> Plan {
-    let interceptors = blueprint.interceptors;
-    let link = |part: &PartId| {
-        let native = interceptors.get(part).map(|build| build());
-        let interceptor = native.or_else(|| loaded.get(part).cloned())?;
-        Some(Link {
-            part: part.clone(),
-            interceptor,
-        })
-    };
-    let sources = blueprint.sources.into_iter().map(|source| {
-        let channels = source.config.selector.channels().into_iter().cloned();
-        SourcePlan {
-            channels: channels.collect(),
-            // The checker has found every name of the chain.
-            interceptors: source.config.chain.iter().filter_map(link).collect(),
-            part: source.config.part,
-            build: source.build,
-            selector: selector(source.config.selector),
-            put_timeout: source.config.common.put_timeout,
-        }
-    });
-    let sinks = blueprint.sinks.into_iter().map(|sink| {
-        let common = sink.config.common;
-        SinkPlan {
-            part: sink.config.part,
-            build: sink.build,
-            channel: levada_core::ChannelName(common.channel),
-            want: want(&common.batch.unwrap_or_default()),
-            retry: retry(&common.back_off.unwrap_or_default(), common.max_attempts),
-        }
-    });
-    Plan {
-        sources: sources.collect(),
-        sinks: sinks.collect(),
-        groups: blueprint.groups.into_iter().map(group).collect(),
-        in_flight_bytes: None,
-    }
-}
-
-fn selector(config: SelectorConfig) -> Arc<dyn Selector> {
-    match config {
-        SelectorConfig::Replicating { required, optional } => {
-            let all: Vec<_> = required
-                .into_iter()
-                .chain(optional.iter().cloned())
-                .collect();
-            Arc::new(Replicating::new(&all, &optional))
-        }
-        SelectorConfig::Multiplexing {
-            header,
-            mapping,
-            default,
-            optional,
-        } => Arc::new(Multiplexing::new(MultiplexingRoutes {
-            header,
-            mapping,
-            optional,
-            default,
-        })),
-    }
-}
-
-fn group(config: GroupConfig) -> GroupPlan {
-    GroupPlan {
-        part: config.part,
-        members: config.members,
-        policy: match config.policy {
-            GroupPolicy::Failover => Policy::Failover {
-                priorities: config.priorities,
-            },
-            GroupPolicy::RoundRobin => Policy::RoundRobin,
-            GroupPolicy::Random => Policy::Random,
-        },
-        longest_rest: config.max_penalty,
-    }
-}
-
-fn want(batch: &BatchParams) -> Want {
-    Want {
-        events: batch.events.0,
-        bytes: batch.bytes.as_usize(),
-        wait: batch.wait,
-    }
-}
-
-fn retry(back_off: &BackOffParams, max_attempts: Option<u32>) -> Retry {
-    Retry {
-        least: back_off.first,
-        unreachable: back_off.unreachable,
-        refusing: back_off.refused,
-        max_attempts,
     }
 }
 

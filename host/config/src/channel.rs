@@ -1,6 +1,6 @@
 //! The tables `[channels.*]`.
 
-use levada_core::{ByteSize, ChannelName, choice, params};
+use levada_core::{ByteSize, ChannelName, choice, params, settings::Span};
 use std::num::NonZeroU64;
 
 params! {
@@ -45,4 +45,6 @@ choice! {
 pub struct ChannelConfig {
     pub name: ChannelName,
     pub params: ChannelParams,
+    /// Where its table stands.
+    pub span: Span,
 }

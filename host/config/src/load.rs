@@ -39,6 +39,8 @@ pub struct Loaded {
 pub struct AgentConfig {
     /// `None` only beside an error.
     pub settings: Option<AgentSettings>,
+    /// The table `[agent]`, as it was written.
+    pub table: Table,
     pub sources: Vec<SourceConfig>,
     pub interceptors: Vec<InterceptorConfig>,
     pub handlers: Vec<HandlerConfig>,
@@ -84,6 +86,10 @@ fn read_agent(root: &Table, problems: &mut Problems) -> AgentConfig {
     unknown_tables(root, problems);
     let mut agent = AgentConfig {
         settings: read_settings(root, problems),
+        table: root
+            .get("agent")
+            .and_then(|(_, value)| value.table().cloned())
+            .unwrap_or_default(),
         ..AgentConfig::default()
     };
     let mut names = Names::default();
@@ -151,6 +157,7 @@ fn read_channels(
             Some(params) => agent.channels.push(ChannelConfig {
                 name: ChannelName(name),
                 params,
+                span: table.span,
             }),
             None => agent.refused.push(table.clone()),
         }

@@ -1,0 +1,183 @@
+//! From a checked configuration to the plan of a flow.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use levada_config::{
+    BackOffParams, BatchParams, GroupConfig, GroupPolicy, SelectorConfig, SinkConfig, SourceCommon,
+    SourceConfig,
+};
+use levada_core::{ChannelName, Interceptor, PartId, Selector, Sink, Source, Table, Want};
+use levada_flow::{
+    GroupPlan, Link, Multiplexing, MultiplexingRoutes, Plan, Policy, Replicating, Retry, SinkPlan,
+    SourcePlan, Succession,
+};
+
+use crate::{
+    blueprint::{Blueprint, Checked, CheckedInterceptor, shared_only},
+    crossing,
+};
+
+/// Handlers by name, ready to be called.
+pub(crate) type Loaded = BTreeMap<PartId, LoadedHandler>;
+
+/// A handler in the sandbox.
+#[derive(Clone)]
+pub(crate) struct LoadedHandler {
+    /// Its settings and the digest of its component: the same text is the same handler.
+    pub(crate) made_of: String,
+    pub(crate) interceptor: Arc<dyn Interceptor>,
+}
+
+/// The plan of an agent's flow.
+pub(crate) fn plan(blueprint: Blueprint, loaded: &Loaded) -> Plan {
+    let Blueprint {
+        sources,
+        sinks,
+        groups,
+        interceptors,
+        ..
+    } = blueprint;
+    let chains = Chains {
+        interceptors,
+        loaded,
+    };
+    let sources = sources.into_iter().map(|source| chains.source(source));
+    Plan {
+        sources: sources.collect(),
+        sinks: sinks.into_iter().map(sink).collect(),
+        groups: groups.into_iter().map(group).collect(),
+        in_flight_bytes: None,
+    }
+}
+
+/// What can stand between a source and its channels.
+struct Chains<'a> {
+    interceptors: BTreeMap<PartId, CheckedInterceptor>,
+    loaded: &'a Loaded,
+}
+
+impl Chains<'_> {
+    fn source(&self, source: Checked<SourceConfig, Box<dyn Source>>) -> SourcePlan {
+        let succession = match crossing::listens(&source) {
+            Some(_) => Succession::Overlap,
+            None => Succession::Exclusive,
+        };
+        let Checked {
+            config,
+            build,
+            fields,
+        } = source;
+        // The checker has found every name of the chain.
+        let chain: Vec<_> = config
+            .chain
+            .iter()
+            .filter_map(|part| self.link(part))
+            .collect();
+        let common = shared_only(SourceCommon::KEYS, &fields);
+        let is_common = |key: &str| key != "type" && common.contains(&key);
+        let mut behind = only(&config.table, is_common);
+        chain
+            .iter()
+            .for_each(|(_, made_of)| behind.push_str(made_of));
+        let channels = config.selector.channels().into_iter().cloned();
+        SourcePlan {
+            channels: channels.collect(),
+            interceptors: chain.into_iter().map(|(link, _)| link).collect(),
+            part: config.part,
+            build,
+            selector: selector(config.selector),
+            put_timeout: config.common.put_timeout,
+            made_of: only(&config.table, |key| !is_common(key)),
+            behind,
+            succession,
+        }
+    }
+
+    /// A link of a chain, and what it is made of.
+    fn link(&self, part: &PartId) -> Option<(Link, String)> {
+        let native = self.interceptors.get(part);
+        let native = native.map(|native| ((native.build)(), native.table.to_json()));
+        let handler = || {
+            let handler = self.loaded.get(part)?;
+            Some((Arc::clone(&handler.interceptor), handler.made_of.clone()))
+        };
+        let (interceptor, made_of) = native.or_else(handler)?;
+        let part = part.clone();
+        Some((Link { part, interceptor }, made_of))
+    }
+}
+
+fn sink(sink: Checked<SinkConfig, Box<dyn Sink>>) -> SinkPlan {
+    let common = sink.config.common;
+    SinkPlan {
+        part: sink.config.part,
+        build: sink.build,
+        channel: ChannelName(common.channel),
+        want: want(&common.batch.unwrap_or_default()),
+        retry: retry(&common.back_off.unwrap_or_default(), common.max_attempts),
+        made_of: sink.config.table.to_json(),
+    }
+}
+
+/// Some keys of a table as text; the order in the file does not matter.
+fn only(table: &Table, wanted: impl Fn(&str) -> bool) -> String {
+    let mut part = table.clone();
+    part.entries.retain(|(key, _)| wanted(&key.name));
+    part.entries.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    part.to_json()
+}
+
+fn selector(config: SelectorConfig) -> Arc<dyn Selector> {
+    match config {
+        SelectorConfig::Replicating { required, optional } => {
+            let all: Vec<_> = required
+                .into_iter()
+                .chain(optional.iter().cloned())
+                .collect();
+            Arc::new(Replicating::new(&all, &optional))
+        }
+        SelectorConfig::Multiplexing {
+            header,
+            mapping,
+            default,
+            optional,
+        } => Arc::new(Multiplexing::new(MultiplexingRoutes {
+            header,
+            mapping,
+            optional,
+            default,
+        })),
+    }
+}
+
+fn group(config: GroupConfig) -> GroupPlan {
+    GroupPlan {
+        part: config.part,
+        members: config.members,
+        policy: match config.policy {
+            GroupPolicy::Failover => Policy::Failover {
+                priorities: config.priorities,
+            },
+            GroupPolicy::RoundRobin => Policy::RoundRobin,
+            GroupPolicy::Random => Policy::Random,
+        },
+        longest_rest: config.max_penalty,
+    }
+}
+
+fn want(batch: &BatchParams) -> Want {
+    Want {
+        events: batch.events.0,
+        bytes: batch.bytes.as_usize(),
+        wait: batch.wait,
+    }
+}
+
+fn retry(back_off: &BackOffParams, max_attempts: Option<u32>) -> Retry {
+    Retry {
+        least: back_off.first,
+        unreachable: back_off.unreachable,
+        refusing: back_off.refused,
+        max_attempts,
+    }
+}
