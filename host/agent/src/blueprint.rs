@@ -22,6 +22,7 @@ use crate::{crossing, kinds::Kinds};
 pub(crate) struct Blueprint {
     pub(crate) settings: AgentSettings,
     /// The table `[agent]`, as it was written.
+    #[expect(dead_code, reason = "a reload compares it")]
     pub(crate) table: Table,
     pub(crate) channels: Vec<ChannelConfig>,
     pub(crate) sources: Vec<Checked<SourceConfig, Box<dyn Source>>>,
