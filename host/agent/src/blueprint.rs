@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use levada_config::{
-    AgentConfig, AgentSettings, ChannelConfig, GroupConfig, InterceptorCommon, SinkCommon,
-    SinkConfig, SourceCommon, SourceConfig,
+    AgentConfig, AgentSettings, ChannelConfig, GroupConfig, HandlerConfig, InterceptorCommon,
+    SinkCommon, SinkConfig, SourceCommon, SourceConfig,
 };
 use levada_core::{
     Interceptor, PartId, PartKind, Problems, Sink, Source, Table,
@@ -87,16 +87,9 @@ pub(crate) fn blueprint(
         Some((config.part, CheckedInterceptor { build, table }))
     });
     let interceptors = interceptors.collect();
-    let handlers = handlers.into_iter().filter_map(|config| {
-        let spec = levada_wasm::check(&config.part, &config.table, problems)?;
-        let component = config.table.get("component");
-        Some(CheckedHandler {
-            part: config.part,
-            spec,
-            place: component.map_or(config.table.span, |(_, value)| value.span),
-            table: config.table,
-        })
-    });
+    let handlers = handlers
+        .into_iter()
+        .filter_map(|config| handler(config, problems));
     let handlers = handlers.collect();
     let sources = sources.into_iter().filter_map(|config| {
         let kind = kinds.source(&config.table, problems)?;
@@ -143,6 +136,17 @@ pub(crate) fn blueprint(
         groups,
         interceptors,
         handlers,
+    })
+}
+
+fn handler(config: HandlerConfig, problems: &mut Problems) -> Option<CheckedHandler> {
+    let spec = levada_wasm::check(&config.part, &config.table, problems)?;
+    let component = config.table.get("component");
+    Some(CheckedHandler {
+        part: config.part,
+        spec,
+        place: component.map_or(config.table.span, |(_, value)| value.span),
+        table: config.table,
     })
 }
 
