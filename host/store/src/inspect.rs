@@ -11,8 +11,9 @@ use redb::{Database, ReadableDatabase};
 use crate::{
     audit::{self, Identity},
     codec::unseal,
-    keys::DEAD,
+    keys::DEAD as LETTERS,
     letter,
+    room::DEAD,
     shared::{CountKey, Shared, Status},
     stores::Stores,
     trouble::Trouble,
@@ -23,14 +24,16 @@ impl Shared {
         let state = self.lock();
         let all = self.channels.iter().zip(&state.queues).enumerate();
         let mut infos: Vec<_> = all
+            .filter(|(at, _)| self.channels.is_in_use(*at))
             .map(|(at, (channel, queue))| ChannelInfo {
-                name: channel.spec.name.clone(),
-                kind: channel.spec.kind.as_str(),
+                name: channel.name.clone(),
+                kind: channel.kind.as_str(),
                 events: queue.events(),
                 bytes: queue.bytes(),
                 leased: queue.events() - queue.free(),
-                capacity_bytes: channel.spec.capacity_bytes,
-                capacity_events: channel.spec.capacity_events,
+                capacity_bytes: state.rooms.get(at).capacity_bytes,
+                capacity_events: Some(state.rooms.get(at).capacity_events)
+                    .filter(|n| *n < u64::MAX),
                 oldest_ms: queue.oldest_ms(),
                 waiting_puts: state.rooms.waiting_for(at) as u64,
             })
@@ -42,7 +45,7 @@ impl Shared {
     pub(crate) fn describe_store(&self) -> StoreInfo {
         let (sync_p50_us, sync_p99_us) = self.meter.sync_percentiles();
         let state = self.lock();
-        let letters = state.rooms.get(self.dead_room());
+        let letters = state.rooms.get(DEAD);
         StoreInfo {
             path: self.path.display().to_string(),
             incarnation: self.incarnation.to_string(),
@@ -122,7 +125,7 @@ pub(crate) fn counts(ledger: &BTreeMap<CountKey, u64>) -> Vec<Count> {
 
 /// One dead letter; `None` if it is not there, or damaged.
 pub(crate) fn dead_letter(db: &Database, id: u64) -> Result<Option<DeadLetter>, redb::Error> {
-    let table = db.begin_read()?.open_table(DEAD)?;
+    let table = db.begin_read()?.open_table(LETTERS)?;
     let value = table.get(id)?;
     Ok(value.and_then(|value| letter::decode(unseal(&id.to_be_bytes(), value.value())?)))
 }
@@ -134,7 +137,7 @@ pub(crate) fn dead_letters(
     limit: usize,
 ) -> Result<Vec<DeadLetterInfo>, redb::Error> {
     let from = after.map_or(0, |after| after.saturating_add(1));
-    let table = db.begin_read()?.open_table(DEAD)?;
+    let table = db.begin_read()?.open_table(LETTERS)?;
     let mut letters = Vec::new();
     for entry in table.range(from..)? {
         let (id, value) = entry?;

@@ -10,6 +10,9 @@
 mod params;
 mod stores;
 
+mod change;
+mod channels;
+
 mod chain;
 mod lease;
 mod put;
@@ -45,6 +48,7 @@ mod trouble;
 pub mod testing;
 
 pub use audit::Identity;
+pub use change::ChannelError;
 pub use offline::Offline;
 pub use params::{
     Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,

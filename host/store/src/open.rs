@@ -7,11 +7,13 @@ use std::{
 };
 
 use levada_core::{Chance, Incarnation, ledger::channel_part};
+use levada_telemetry::Registry;
 use redb::Database;
 use tokio::sync::Notify;
 use tracing::info;
 
 use crate::{
+    channels::{Channel, Channels},
     disk::Disk,
     file::Ahead,
     folder::{self, FILE},
@@ -24,9 +26,9 @@ use crate::{
         StoreParams,
     },
     queue::Queue,
-    room::{Need, Room, Rooms},
+    room::{DEAD, Need, Room, Rooms},
     scan::{self, FORMAT, Found, Meta},
-    shared::{Base, Channel, Inbox, Shared, State, Status},
+    shared::{Base, Inbox, Shared, State, Status},
     trouble::{Trouble, guarded},
     writer::{Head, Resume, Writer},
 };
@@ -82,16 +84,12 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     let (state, resume) = state_of(&meta, found, &channels, dead_letters);
     let queued: u64 = state.queues.iter().map(Queue::events).sum();
     let shared = Arc::new(Shared {
-        metrics: Metrics::new(&registry, &channels),
-        by_name: channels
-            .iter()
-            .enumerate()
-            .map(|(at, spec)| (spec.name.clone(), at))
-            .collect(),
-        channels: channels
-            .into_iter()
-            .map(|spec| channel_of(&meta, spec))
-            .collect(),
+        metrics: Metrics::new(&registry),
+        channels: Channels::new(channels.iter().map(|spec| {
+            let id = meta.channels.get(spec.name.as_str());
+            channel_of(id.copied().unwrap_or(0), spec, &registry)
+        })),
+        registry: registry.clone(),
         state: Mutex::new(state),
         wake: Condvar::new(),
         base: RwLock::new(base),
@@ -200,13 +198,17 @@ fn check_orphans(meta: &Meta, found: &Found, channels: &[ChannelSpec]) -> Result
     Ok(())
 }
 
-fn channel_of(meta: &Meta, spec: ChannelSpec) -> Channel {
-    let id = meta.channels.get(spec.name.as_str()).copied().unwrap_or(0);
+pub(crate) fn channel_of(id: u32, spec: &ChannelSpec, registry: &Registry) -> Channel {
+    let part = channel_part(&spec.name);
+    let help = "Age of the first event of a batch when it was settled";
+    let labels = [("part", &*part.to_string())];
     Channel {
-        part: channel_part(&spec.name),
-        spec,
+        name: spec.name.clone(),
+        kind: spec.kind,
         id,
         events: Notify::new(),
+        lag: registry.histogram("levada_channel_lag_seconds", help, &labels),
+        part,
     }
 }
 
@@ -238,9 +240,8 @@ fn state_of(
         }
         queues.push(queue);
     }
-    let mut rooms: Vec<Room> = channels.iter().map(room_of).collect();
-    rooms.push(dead_room(dead));
-    let mut rooms = Rooms::new(rooms);
+    let rooms: Vec<Room> = channels.iter().map(room_of).collect();
+    let mut rooms = Rooms::new(rooms, dead_room(dead));
     for (room, queue) in queues.iter().enumerate() {
         rooms.add(&[Need {
             room,
@@ -249,7 +250,7 @@ fn state_of(
         }]);
     }
     let letters = Need {
-        room: channels.len(),
+        room: DEAD,
         bytes: found.letter_bytes,
         events: found.letters,
     };
@@ -281,7 +282,7 @@ pub(crate) fn beyond(mut head: Head, queue: &Queue) -> Head {
     head
 }
 
-fn room_of(spec: &ChannelSpec) -> Room {
+pub(crate) fn room_of(spec: &ChannelSpec) -> Room {
     Room {
         capacity_bytes: spec.capacity_bytes,
         capacity_events: spec.capacity_events.unwrap_or(u64::MAX),

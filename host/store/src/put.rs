@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
     letter,
-    room::{Granted, Need, Reserve},
+    room::{DEAD, Granted, Need, Reserve},
     row,
     shared::{CountKey, Shared, Staged, StagedPut, State, key_of, now},
     writer::fill_memory,
@@ -78,7 +78,7 @@ fn prepare(shared: &Shared, commit: &Commit) -> Result<Prepared, PutError> {
             Wish::Optional => prepared.optional.push((channel, batch)),
         }
     }
-    if let Some(need) = letters_need(shared, &prepared.letters) {
+    if let Some(need) = letters_need(&prepared.letters) {
         prepared.needs.push(need);
     }
     let needs = merge(std::mem::take(&mut prepared.needs));
@@ -187,9 +187,9 @@ fn need_of(room: usize, batch: &Batch) -> Need {
     }
 }
 
-pub(crate) fn letters_need(shared: &Shared, letters: &[Vec<u8>]) -> Option<Need> {
+pub(crate) fn letters_need(letters: &[Vec<u8>]) -> Option<Need> {
     let bytes = letters.iter().map(|letter| letter.len() as u64).sum();
-    let (room, events) = (shared.dead_room(), letters.len() as u64);
+    let (room, events) = (DEAD, letters.len() as u64);
     (events > 0).then_some(Need {
         room,
         bytes,
@@ -214,7 +214,7 @@ fn merge(needs: Vec<Need>) -> Vec<Need> {
 
 fn room_name(shared: &Shared, room: usize) -> String {
     match shared.channels.get(room) {
-        Some(channel) => channel.spec.name.to_string(),
+        Some(channel) => channel.name.to_string(),
         None => "dead-letters".to_owned(),
     }
 }

@@ -29,10 +29,14 @@ pub(crate) struct Need {
 /// The answer to a reservation: granted, or the room that refuses.
 pub(crate) type Granted = Result<(), usize>;
 
+/// The number of the room for dead letters.
+pub(crate) const DEAD: usize = usize::MAX;
+
 /// All rooms, and the reservations that wait, in the order they came.
 #[derive(Debug)]
 pub(crate) struct Rooms {
     rooms: Vec<Room>,
+    dead: Room,
     waiting: VecDeque<Waiter>,
     tickets: u64,
 }
@@ -69,23 +73,51 @@ impl Room {
 }
 
 impl Rooms {
-    pub(crate) fn new(rooms: Vec<Room>) -> Self {
+    pub(crate) fn new(rooms: Vec<Room>, dead: Room) -> Self {
         Self {
             rooms,
+            dead,
             waiting: VecDeque::new(),
             tickets: 0,
         }
     }
 
+    /// The room of a channel, or that of the dead letters.
     pub(crate) fn get(&self, room: usize) -> &Room {
-        &self.rooms[room]
+        match room {
+            DEAD => &self.dead,
+            channel => &self.rooms[channel],
+        }
+    }
+
+    fn get_mut(&mut self, room: usize) -> &mut Room {
+        match room {
+            DEAD => &mut self.dead,
+            channel => &mut self.rooms[channel],
+        }
+    }
+
+    /// Adds the room of one more channel.
+    pub(crate) fn push(&mut self, room: Room) {
+        self.rooms.push(room);
+    }
+
+    /// Gives a room the limits of another; who waits may fit now.
+    pub(crate) fn resize(&mut self, room: usize, like: &Room) {
+        let (bytes, events) = (self.get(room).bytes, self.get(room).events);
+        *self.get_mut(room) = Room {
+            bytes,
+            events,
+            ..*like
+        };
+        self.grant();
     }
 
     /// The first room that is too small for its need even when empty.
     pub(crate) fn too_small(&self, needs: &[Need]) -> Option<usize> {
         needs
             .iter()
-            .find(|need| !self.rooms[need.room].could_fit(need))
+            .find(|need| !self.get(need.room).could_fit(need))
             .map(|need| need.room)
     }
 
@@ -127,7 +159,7 @@ impl Rooms {
 
     /// Takes room if there is some now and nobody waits for it.
     pub(crate) fn try_reserve(&mut self, need: Need) -> bool {
-        let free = !self.waited_for().contains(&need.room) && self.rooms[need.room].fits(&need);
+        let free = !self.waited_for().contains(&need.room) && self.get(need.room).fits(&need);
         if free {
             self.add(&[need]);
         }
@@ -148,7 +180,7 @@ impl Rooms {
     /// Gives room back and grants what fits now.
     pub(crate) fn release(&mut self, needs: &[Need]) {
         for need in needs {
-            let room = &mut self.rooms[need.room];
+            let room = self.get_mut(need.room);
             room.bytes = room.bytes.saturating_sub(need.bytes);
             room.events = room.events.saturating_sub(need.events);
         }
@@ -158,7 +190,7 @@ impl Rooms {
     /// Takes room without asking: for what is there already when the store opens.
     pub(crate) fn add(&mut self, needs: &[Need]) {
         for need in needs {
-            let room = &mut self.rooms[need.room];
+            let room = self.get_mut(need.room);
             room.bytes += need.bytes;
             room.events += need.events;
         }
@@ -186,7 +218,7 @@ impl Rooms {
             // The waiting side may be gone: then nobody holds what was granted.
             if waiter.tx.send(verdict).is_err() && verdict.is_ok() {
                 for need in &waiter.needs {
-                    let room = &mut self.rooms[need.room];
+                    let room = self.get_mut(need.room);
                     room.bytes -= need.bytes;
                     room.events -= need.events;
                 }
@@ -197,8 +229,8 @@ impl Rooms {
 
     /// Granted, refused, or `None` to wait.
     fn judge(&self, needs: &[Need], blocked: &[usize]) -> Option<Granted> {
-        let full = |need: &&Need| !self.rooms[need.room].fits(need) || blocked.contains(&need.room);
-        let rejects = |need: &&Need| self.rooms[need.room].on_full == OnFull::Reject;
+        let full = |need: &&Need| !self.get(need.room).fits(need) || blocked.contains(&need.room);
+        let rejects = |need: &&Need| self.get(need.room).on_full == OnFull::Reject;
         let mut short = needs.iter().filter(full).peekable();
         if short.peek().is_none() {
             return Some(Ok(()));
@@ -215,7 +247,7 @@ impl Rooms {
 
     /// The rooms that keep a reservation waiting: only these are kept free for it.
     fn short_of(&self, waiter: &Waiter) -> Vec<usize> {
-        let short = |need: &&Need| !self.rooms[need.room].fits(need);
+        let short = |need: &&Need| !self.get(need.room).fits(need);
         waiter
             .needs
             .iter()

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     lease::Hold,
-    letter, put,
+    letter, metrics, put,
     queue::{Pick, Places},
     room::Need,
     shared::{Shared, State, key_of, now},
@@ -32,7 +32,7 @@ pub(crate) async fn settle(
         .iter()
         .map(letter::encode)
         .collect();
-    let needs = put::letters_need(shared, &letters).into_iter().collect();
+    let needs = put::letters_need(&letters).into_iter().collect();
     let reserved = put::reserve(shared, needs, None)
         .await
         .map_err(|error| match error {
@@ -42,9 +42,7 @@ pub(crate) async fn settle(
             },
         })?;
     let channel = &shared.channels[hold.channel];
-    shared
-        .metrics
-        .settled(hold.channel, &lease, shared.clock.wall_ms());
+    metrics::settled(&channel.lag, &lease, shared.clock.wall_ms());
     let (durable, back) = (settlement.durable, settlement.outcomes != Outcomes::Done);
     let answer = {
         let mut state = shared.lock();

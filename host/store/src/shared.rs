@@ -15,18 +15,21 @@ use levada_core::{
     Batch, Chance, ChannelName, Clock, Count, Counter, Incarnation, MarkWrite, OriginId, Origins,
     PartId, PutError, TakeError, marks::Expect, origin::OriginRun,
 };
+use levada_telemetry::Registry;
 use redb::Database;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
+    channels::Channels,
     lock::Lock,
     meter::Meter,
     metrics::Metrics,
-    params::{ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull},
+    params::{DeadLetterSpec, OnDeadLettersFull},
     queue::{After, Queue},
     room::{Need, Rooms},
     row::NewRow,
     trouble::{Trouble, guarded},
+    writer::Head,
 };
 
 /// How long deletes wait for a put to ride with.
@@ -38,8 +41,7 @@ const COUNTS_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
-    pub(crate) channels: Vec<Channel>,
-    pub(crate) by_name: HashMap<ChannelName, usize>,
+    pub(crate) channels: Channels,
     pub(crate) state: Mutex<State>,
     /// Wakes the writer.
     pub(crate) wake: Condvar,
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) base: RwLock<Base>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) metrics: Metrics,
+    pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     /// Of the hop: drawn when the store was made.
     pub(crate) incarnation: Incarnation,
@@ -68,28 +71,11 @@ pub(crate) struct Base {
     pub(crate) lock: Option<Lock>,
 }
 
-/// What does not change about a channel.
-#[derive(Debug)]
-pub(crate) struct Channel {
-    pub(crate) spec: ChannelSpec,
-    pub(crate) part: PartId,
-    /// Its number in the file; of no meaning for a memory channel.
-    pub(crate) id: u32,
-    /// Rings when events arrive or come back, and when puts wait.
-    pub(crate) events: Notify,
-}
-
-impl Channel {
-    pub(crate) fn is_durable(&self) -> bool {
-        self.spec.kind == ChannelKind::Durable
-    }
-}
-
 /// What changes; never locked during I/O.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) queues: Vec<Queue>,
-    /// One per channel, and the last for dead letters.
+    /// One per channel, and one for dead letters.
     pub(crate) rooms: Rooms,
     pub(crate) inbox: Inbox,
     /// Every counter, with what is on its way to the disk.
@@ -126,6 +112,8 @@ pub(crate) struct Inbox {
     pub(crate) marks: Vec<(PartId, MarkWrite)>,
     pub(crate) letters: Vec<Vec<u8>>,
     pub(crate) aside: Vec<Aside>,
+    /// Where the lanes of new channels go on, by channel.
+    pub(crate) heads: Vec<(usize, Head)>,
     /// Who wants to know when all this is on disk.
     pub(crate) asking: Vec<oneshot::Sender<Result<(), String>>>,
     pub(crate) rows_due: Option<Instant>,
@@ -215,11 +203,6 @@ impl Shared {
         }
     }
 
-    /// The room of the dead letters.
-    pub(crate) fn dead_room(&self) -> usize {
-        self.channels.len()
-    }
-
     /// How many bytes of dead letters are kept before the oldest go; `None` if they never do.
     pub(crate) fn dead_letter_limit(&self) -> Option<u64> {
         match self.dead_letters.on_full {
@@ -229,7 +212,7 @@ impl Shared {
     }
 
     pub(crate) fn channel(&self, name: &ChannelName) -> Option<usize> {
-        self.by_name.get(name).copied()
+        self.channels.find(name)
     }
 
     /// Takes so many origin ids that follow each other.

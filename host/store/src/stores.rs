@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
@@ -31,6 +31,8 @@ use crate::{
 pub struct Stores {
     pub(crate) shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held while channels come or go.
+    changing: Mutex<()>,
 }
 
 /// What a store left behind when it was closed.
@@ -68,7 +70,12 @@ impl Stores {
         Self {
             shared,
             thread: Mutex::new(thread),
+            changing: Mutex::default(),
         }
+    }
+
+    pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what waits, saves what makes the next open quick, and closes the file. Puts are
@@ -123,7 +130,7 @@ impl Stores {
         let memory = self.shared.channels.iter().zip(&state.queues);
         let memory = memory.filter(|(channel, queue)| !channel.is_durable() && queue.events() > 0);
         let lost: Vec<_> = memory
-            .map(|(channel, queue)| (channel.spec.name.clone(), queue.events()))
+            .map(|(channel, queue)| (channel.name.clone(), queue.events()))
             .collect();
         drop(state);
         for (channel, events) in &lost {

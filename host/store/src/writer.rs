@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use crate::{
     pages::Pages,
     queue::Entry,
-    room::Need,
+    room::{DEAD, Need},
     shared::{CountKey, Inbox, Shared, State, Status},
     trouble::{Trouble, guarded},
 };
@@ -170,6 +170,7 @@ impl Writer {
             }
             return Step::Sleep(due.into_iter().flatten().min());
         }
+        self.heads.extend(state.inbox.heads.drain(..));
         let mut work = take(&mut state, self.shared.dead_letter_limit());
         work.done.cache_left = self.shared.row_cache.saturating_sub(self.cached(&state));
         drop(state);
@@ -361,7 +362,7 @@ fn take(state: &mut State, letter_limit: Option<u64>) -> Work {
         accepted.push(staged);
     }
     inbox.commits = accepted;
-    let letters = state.rooms.get(state.queues.len()).bytes;
+    let letters = state.rooms.get(DEAD).bytes;
     work.letters_over = letter_limit.map_or(0, |limit| letters.saturating_sub(limit));
     work.inbox = inbox;
     work

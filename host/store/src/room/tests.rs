@@ -14,6 +14,10 @@ fn room(capacity: u64, on_full: OnFull) -> Room {
     }
 }
 
+fn rooms<const N: usize>(rooms: [Room; N]) -> Rooms {
+    Rooms::new(rooms.into(), room(0, OnFull::Block))
+}
+
 fn need(room: usize, bytes: u64) -> Need {
     Need {
         room,
@@ -24,7 +28,7 @@ fn need(room: usize, bytes: u64) -> Need {
 
 #[test]
 fn a_waiting_reservation_holds_nothing_of_the_other_rooms() {
-    let mut rooms = Rooms::new(vec![room(10, OnFull::Block), room(10, OnFull::Block)]);
+    let mut rooms = rooms([room(10, OnFull::Block), room(10, OnFull::Block)]);
     assert!(matches!(rooms.reserve(vec![need(0, 8)]), Reserve::Granted));
     let Reserve::Waits { mut rx, .. } = rooms.reserve(vec![need(0, 5), need(1, 5)]) else {
         panic!("there is no room in the first");
@@ -45,7 +49,7 @@ fn a_waiting_reservation_holds_nothing_of_the_other_rooms() {
 
 #[test]
 fn a_granted_reservation_that_nobody_takes_is_given_back() {
-    let mut rooms = Rooms::new(vec![room(10, OnFull::Block)]);
+    let mut rooms = rooms([room(10, OnFull::Block)]);
     assert!(matches!(rooms.reserve(vec![need(0, 8)]), Reserve::Granted));
     let Reserve::Waits { rx, .. } = rooms.reserve(vec![need(0, 8)]) else {
         panic!("it is full");
@@ -57,7 +61,7 @@ fn a_granted_reservation_that_nobody_takes_is_given_back() {
 
 #[test]
 fn a_rejecting_room_refuses_while_another_would_wait() {
-    let mut rooms = Rooms::new(vec![room(10, OnFull::Block), room(10, OnFull::Reject)]);
+    let mut rooms = rooms([room(10, OnFull::Block), room(10, OnFull::Reject)]);
     assert!(matches!(
         rooms.reserve(vec![need(0, 10), need(1, 10)]),
         Reserve::Granted
@@ -71,7 +75,7 @@ fn a_rejecting_room_refuses_while_another_would_wait() {
 
 #[test]
 fn an_elastic_room_takes_one_that_is_too_large_when_empty() {
-    let mut rooms = Rooms::new(vec![Room {
+    let mut rooms = rooms([Room {
         elastic: true,
         ..room(10, OnFull::Block)
     }]);

@@ -132,7 +132,7 @@ impl Writer {
             let channel = staged.puts.first().map(|put| put.channel);
             staged.answer(Err(match (trouble.kind, channel) {
                 (TroubleKind::Full, Some(channel)) => PutError::Full {
-                    channel: self.shared.channels[channel].spec.name.to_string(),
+                    channel: self.shared.channels[channel].name.to_string(),
                 },
                 (TroubleKind::Full | TroubleKind::Io | TroubleKind::Damage, _) => PutError::Store {
                     reason: format!("{trouble}; nothing of it was stored: send it again"),

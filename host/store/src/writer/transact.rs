@@ -14,7 +14,7 @@ use crate::{
     codec::{Reader, put_bytes, seal, unseal},
     keys::{self, BORDERS, DEAD, LaneId, QUARANTINE, ROWS, SMALL},
     queue::{After, Entry},
-    room::Need,
+    room::{self, Need},
     shared::{Aside, StagedPut},
 };
 
@@ -224,7 +224,7 @@ impl Writer {
             self.next_letter += 1;
         }
         let mut gone = Need {
-            room: self.shared.dead_room(),
+            room: room::DEAD,
             bytes: 0,
             events: 0,
         };
@@ -276,11 +276,7 @@ impl Writer {
             let mut value = Vec::with_capacity(aside.bytes.len() + 64);
             put_bytes(
                 &mut value,
-                self.shared.channels[aside.channel]
-                    .spec
-                    .name
-                    .as_str()
-                    .as_bytes(),
+                self.shared.channels[aside.channel].name.as_str().as_bytes(),
             );
             value.extend_from_slice(&aside.first.to_le_bytes());
             value.extend_from_slice(&aside.events.to_le_bytes());
