@@ -93,6 +93,15 @@ impl Health {
         health
     }
 
+    /// The clock cannot be right. Data goes on (delivery contract, D6); certificates are judged
+    /// wrongly, and the times of logs and headers are wrong.
+    pub(crate) fn unsynced(mut self) -> Self {
+        let reason =
+            "clock-unsynced: the clock of this machine is before the build of this version";
+        self.add(HealthState::Degraded, reason.into());
+        self
+    }
+
     fn add(&mut self, level: HealthState, reason: String) {
         self.status = self.status.max(level);
         self.reasons.push(reason);

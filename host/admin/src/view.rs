@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use levada_core::{
     Clock, Stop,
+    context::is_unsynced,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
     tasks::blocking,
 };
@@ -68,14 +69,26 @@ pub(crate) struct StatusPage<'a> {
 impl View {
     pub(crate) fn health(&self) -> Health {
         let (parts, channels) = (self.status.parts(), self.inspect.channels());
-        let store = self.inspect.store();
-        Health::of(&parts, &channels, store.as_ref(), self.stop.is_draining())
+        self.judge(&parts, &channels, self.inspect.store().as_ref())
+    }
+
+    fn judge(
+        &self,
+        parts: &[PartStatus],
+        channels: &[ChannelInfo],
+        store: Option<&StoreInfo>,
+    ) -> Health {
+        let health = Health::of(parts, channels, store, self.stop.is_draining());
+        if is_unsynced(&*self.clock) {
+            return health.unsynced();
+        }
+        health
     }
 
     pub(crate) fn status_page(&self) -> StatusPage<'_> {
         let (parts, channels) = (self.status.parts(), self.inspect.channels());
         let store = self.inspect.store();
-        let health = Health::of(&parts, &channels, store.as_ref(), self.stop.is_draining());
+        let health = self.judge(&parts, &channels, store.as_ref());
         StatusPage {
             facts: &self.facts,
             now_ms: self.clock.wall_ms(),

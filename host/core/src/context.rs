@@ -30,6 +30,28 @@ impl Clock for SystemClock {
     }
 }
 
+/// When this version was built, in milliseconds since 1970.
+pub const BUILT_MS: u64 = number(env!("LEVADA_BUILT")) * 1000;
+
+/// Whether the clock is before the build of this version, and so cannot be right. Data goes on;
+/// certificates are judged wrongly.
+#[must_use]
+pub fn is_unsynced(clock: &dyn Clock) -> bool {
+    // A day for builders and time zones that differ.
+    clock.wall_ms() < BUILT_MS.saturating_sub(24 * 3600 * 1000)
+}
+
+/// Decimal digits as a number; for what the build script wrote.
+const fn number(digits: &str) -> u64 {
+    let digits = digits.as_bytes();
+    let (mut number, mut at) = (0, 0);
+    while at < digits.len() {
+        number = number * 10 + (digits[at] - b'0') as u64;
+        at += 1;
+    }
+    number
+}
+
 /// Random numbers: for jitter and the like, and for ids. Never for secrets. Clones share one
 /// sequence.
 #[derive(Debug, Clone)]
