@@ -14,7 +14,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use levada_core::Stop;
 use levada_net::{
-    Accepted, ConnectionLimits, Connections, Listener, Stream, Transport, accept_until,
+    Accepted, ConnectionLimits, Connections, Inbound, Listener, Stream, Transport, accept_until,
 };
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -46,7 +46,7 @@ const HEAD_BYTES: usize = 16 << 10;
 /// The doors: bound, not yet answering.
 #[derive(Debug)]
 pub struct Doors {
-    tcp: Option<Box<dyn Listener>>,
+    tcp: Option<(Box<dyn Listener>, Inbound)>,
     socket: Option<Socket>,
 }
 
@@ -62,7 +62,8 @@ pub struct OpenError {
 }
 
 impl Doors {
-    /// Binds the TCP door, if there is to be one, and the socket in the data folder.
+    /// Binds the TCP door, if there is to be one, and the socket in the data folder. What comes to
+    /// the TCP door goes through `inbound`.
     ///
     /// The caller holds the lock of the data folder: a socket that is there is left over from an
     /// agent that was killed.
@@ -70,22 +71,13 @@ impl Doors {
     /// # Errors
     /// [`OpenError`]
     pub async fn open(
-        tcp: Option<SocketAddr>,
+        tcp: Option<(SocketAddr, Inbound)>,
         data: &Path,
         transport: &dyn Transport,
     ) -> Result<Self, OpenError> {
         let tcp = match tcp {
             None => None,
-            Some(at) => Some(transport.bind(at).await.map_err(|source| OpenError {
-                at: at.to_string(),
-                hint: match source.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        ": the port is in use; set another under `admin`, or \"off\""
-                    }
-                    _ => "",
-                },
-                source,
-            })?),
+            Some((at, inbound)) => Some((bind(at, transport).await?, inbound)),
         };
         let path = data.join(SOCKET);
         let socket = Socket::bind(&path).map_err(|source| OpenError {
@@ -102,49 +94,61 @@ impl Doors {
     /// Where the TCP door is, with the port that was taken.
     #[must_use]
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref()?.local_addr().ok()
+        self.tcp.as_ref()?.0.local_addr().ok()
     }
 
     /// Answers until `stop` drains, then finishes what was asked.
     pub async fn serve(self, view: View, stop: &Stop) {
         let Self { tcp, socket } = self;
         let tcp = async {
-            if let Some(listener) = tcp {
-                serve(listener, CONNECTIONS, Door::Tcp, &view, stop).await;
+            if let Some((listener, inbound)) = tcp {
+                serve(listener, inbound, Door::Tcp, &view, stop).await;
             }
         };
         let socket = async {
             if let Some(listener) = socket {
-                serve(
-                    Box::new(listener),
-                    SOCKET_CONNECTIONS,
-                    Door::Socket,
-                    &view,
-                    stop,
-                )
-                .await;
+                let inbound = Inbound::default();
+                serve(Box::new(listener), inbound, Door::Socket, &view, stop).await;
             }
         };
         tokio::join!(tcp, socket);
     }
 }
 
+async fn bind(at: SocketAddr, transport: &dyn Transport) -> Result<Box<dyn Listener>, OpenError> {
+    transport.bind(at).await.map_err(|source| OpenError {
+        at: at.to_string(),
+        hint: match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": the port is in use; set another under `admin`, or \"off\""
+            }
+            _ => "",
+        },
+        source,
+    })
+}
+
 async fn serve(
     listener: Box<dyn Listener>,
-    limits: ConnectionLimits,
+    inbound: Inbound,
     door: Door,
     view: &View,
     stop: &Stop,
 ) {
-    let connections = Connections::new(limits);
-    let handle = |accepted| connection(accepted, door, view.clone(), stop.clone());
-    accept_until(listener, &connections, "admin", stop, handle).await;
+    let connections = Connections::new(match door {
+        Door::Tcp => CONNECTIONS,
+        Door::Socket => SOCKET_CONNECTIONS,
+    });
+    let (view, stopped) = (view.clone(), stop.clone());
+    let handle = move |accepted| connection(accepted, door, view.clone(), stopped.clone());
+    accept_until(listener, inbound, &connections, "admin", stop, handle).await;
 }
 
 async fn connection(accepted: Accepted, door: Door, view: View, stop: Stop) {
     let Accepted {
         stream,
         peer,
+        identity: _,
         admission,
     } = accepted;
     let service = service_fn(|request| {

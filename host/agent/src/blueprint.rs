@@ -13,6 +13,7 @@ use levada_core::{
     factory::Build,
     settings::{Field, Span},
 };
+use levada_net::ListenerTls;
 use levada_wasm::HandlerSpec;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub(crate) struct Blueprint {
     /// The table `[agent]`, as it was written.
     #[expect(dead_code, reason = "a reload compares it")]
     pub(crate) table: Table,
+    pub(crate) admin_tls: Option<ListenerTls>,
     pub(crate) channels: Vec<ChannelConfig>,
     pub(crate) sources: Vec<Checked<SourceConfig, Box<dyn Source>>>,
     pub(crate) sinks: Vec<Checked<SinkConfig, Box<dyn Sink>>>,
@@ -123,6 +125,7 @@ pub(crate) fn blueprint(
         })
     });
     let sinks: Vec<_> = sinks.collect();
+    let admin_tls = admin_tls(settings.as_ref(), problems);
     crossing::check(settings.as_ref(), &sources, &sinks, &channels, problems);
     if problems.has_errors() {
         return None;
@@ -130,6 +133,7 @@ pub(crate) fn blueprint(
     Some(Blueprint {
         settings: settings?,
         table,
+        admin_tls,
         channels,
         sources,
         sinks,
@@ -148,6 +152,10 @@ fn handler(config: HandlerConfig, problems: &mut Problems) -> Option<CheckedHand
         place: component.map_or(config.table.span, |(_, value)| value.span),
         table: config.table,
     })
+}
+
+fn admin_tls(settings: Option<&AgentSettings>, problems: &mut Problems) -> Option<ListenerTls> {
+    ListenerTls::read(settings?.admin_tls.as_ref()?, problems)
 }
 
 /// The common keys that a component does not read as well, each once.

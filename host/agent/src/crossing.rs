@@ -3,8 +3,13 @@
 
 use std::net::SocketAddr;
 
-use levada_config::{AgentSettings, ChannelConfig, ChannelType, Door, SinkConfig, SourceConfig};
-use levada_core::{ByteSize, Problem, Problems, Sink, Source, Table, settings::Span};
+use levada_config::{
+    AgentSettings, ChannelConfig, ChannelType, Door, Profile, SinkConfig, SourceConfig,
+};
+use levada_core::{
+    ByteSize, Problem, Problems, Sink, Source, Table, Value,
+    settings::{Span, ValueKind},
+};
 
 use crate::blueprint::Checked;
 
@@ -26,6 +31,28 @@ pub(crate) fn check(
         volatile_channels(source, channels, problems);
     }
     open_admin(settings, problems);
+    let sources = sources.iter().map(|source| &source.config.table);
+    let sinks = sinks.iter().map(|sink| &sink.config.table);
+    if settings.is_some_and(|settings| settings.profile == Some(Profile::Production)) {
+        sources
+            .chain(sinks)
+            .for_each(|table| not_in_production(table, problems));
+    }
+}
+
+/// Where a part is told to believe any server, if it is.
+pub(crate) fn believes_anybody(table: &Table) -> Option<&Value> {
+    let (_, tls) = table.get("tls")?;
+    let (_, value) = tls.table()?.get("insecure-skip-verify")?;
+    matches!(value.kind, ValueKind::Bool(true)).then_some(value)
+}
+
+fn not_in_production(table: &Table, problems: &mut Problems) {
+    if let Some(value) = believes_anybody(table) {
+        let key = format!("{}.insecure-skip-verify", table.path_of("tls"));
+        let problem = value.problem(&key, "not with profile = \"production\"");
+        problems.push(problem.help("name the authority of the server with `ca`"));
+    }
 }
 
 /// Where a source listens, if it does.

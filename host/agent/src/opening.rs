@@ -9,6 +9,7 @@ use levada_config::{
 };
 use levada_core::{Stop, tasks::blocking};
 use levada_flow::{Flow, Surroundings};
+use levada_net::Inbound;
 use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, StoreParams, Stores};
 use levada_wasm::{CompileBounds, Compiler, Handlers, HandlersConfig};
 use tracing::info;
@@ -64,7 +65,14 @@ pub(crate) async fn open(
     let params = store_params(&blueprint, around)?;
     let store = blocking(move || levada_store::open(params)).await?;
     let admin = match blueprint.settings.admin {
-        Door::At(at) => Some(at),
+        Door::At(at) => {
+            let clock = Arc::clone(&around.clock);
+            let inbound = Inbound::open(blueprint.admin_tls.as_ref(), clock).await;
+            Some((
+                at,
+                inbound.context("cannot use the certificates of `agent.admin-tls`")?,
+            ))
+        }
         Door::Off => None,
     };
     let doors = Doors::open(admin, &data, &*around.transport).await?;
@@ -194,21 +202,29 @@ fn spec(channel: &ChannelConfig, durable_share: u64) -> ChannelSpec {
 }
 
 fn facts(blueprint: &Blueprint, doors: &Doors, around: &Around) -> Facts {
-    let mut listening: Vec<_> = blueprint
-        .sources
-        .iter()
-        .filter_map(|source| {
-            Some(Listening {
-                part: source.config.part.to_string(),
-                at: crossing::listens(source)?,
-            })
-        })
-        .collect();
-    let mut risks: Vec<_> = listening
-        .iter()
-        .filter(|listening| !listening.at.ip().to_canonical().is_loopback())
-        .map(|listening| format!("{} listens on {} without TLS", listening.part, listening.at))
-        .collect();
+    let (mut listening, mut risks) = (Vec::new(), Vec::new());
+    for source in &blueprint.sources {
+        let Some(at) = crossing::listens(source) else {
+            continue;
+        };
+        let part = source.config.part.to_string();
+        let has_tls = source.config.table.get("tls").is_some();
+        if !at.ip().to_canonical().is_loopback() && !has_tls {
+            risks.push(format!("{part} listens on {at} without TLS"));
+        }
+        listening.push(Listening { part, at });
+    }
+    let sources = blueprint.sources.iter().map(|source| &source.config.table);
+    let sinks = blueprint.sinks.iter().map(|sink| &sink.config.table);
+    for table in sources
+        .chain(sinks)
+        .filter(|table| crossing::believes_anybody(table).is_some())
+    {
+        risks.push(format!(
+            "{} believes any server to be the right one",
+            table.path
+        ));
+    }
     if let Some(at) = doors.tcp_addr() {
         listening.push(Listening {
             part: "admin".into(),

@@ -15,6 +15,11 @@ params! {
         pub data: PathBuf,
         /// Where health and metrics are served over TCP; everything else is on admin.sock.
         pub admin: Door = "127.0.0.1:4180",
+        /// Certificates for `admin`, as `tls` of a source: `{ cert, key }`, with `ca` also the
+        /// client's. With them it is HTTPS.
+        pub admin_tls: Option<Table>,
+        /// `production` refuses what is meant for trying things out: `insecure-skip-verify`.
+        pub profile: Option<Profile>,
         /// Events that nobody can handle: how many bytes are kept, and what happens then.
         pub dead_letters: Option<DeadLetterSettings>,
         /// How long a stop in order may take; then what is left is cancelled.
@@ -27,7 +32,7 @@ params! {
         pub log: Option<LogSettings>,
     }
     later {
-        "flume-monitoring", "commit", "durability", "on-corruption", "profile",
+        "flume-monitoring", "commit", "durability", "on-corruption",
         "require-signature", "trusted-keys", "trusted-compilers", "watch"
     }
 }
@@ -49,6 +54,14 @@ choice! {
         Block = "block",
         /// The oldest goes, counted.
         DropOldest = "drop-oldest",
+    }
+}
+
+choice! {
+    /// What an agent is for.
+    pub enum Profile {
+        /// Risky settings are errors.
+        Production = "production",
     }
 }
 

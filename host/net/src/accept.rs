@@ -1,18 +1,23 @@
 //! The loop of every listening part.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use levada_core::{Stop, TaskSet, tasks::Ended};
 use tokio::time;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
-use crate::{Admission, Connections, Listener, Stream, Throttle};
+use crate::{
+    Admission, Connections, Identity, Inbound, Listener, Stream, Throttle, inbound,
+    plain::Complaints,
+};
 
 /// A connection that was let in. It counts until `admission` is dropped.
 #[derive(Debug)]
 pub struct Accepted {
     pub stream: Box<dyn Stream>,
     pub peer: SocketAddr,
+    /// Who the peer has proved to be.
+    pub identity: Identity,
     pub admission: Admission,
 }
 
@@ -22,22 +27,30 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// At most one line in this time says who was refused and what failed.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Accepts until `stop` drains; each connection is a task of its own, made by `handle`.
+/// Accepts until `stop` drains; each connection is a task of its own, made by `handle` after the
+/// handshake of `inbound`. Who fails in that is logged, ten seconds long at most once.
 ///
 /// Draining closes the listener first and then waits for the tasks, which must listen to `stop`
 /// themselves; a stop at once cancels them. A panic ends its own connection only. Dropped, all
 /// connections are cancelled.
 pub async fn accept_until<Task>(
     listener: Box<dyn Listener>,
+    inbound: Inbound,
     connections: &Connections,
     part: &str,
     stop: &Stop,
-    mut handle: impl FnMut(Accepted) -> Task,
+    handle: impl Fn(Accepted) -> Task + Send + Sync + 'static,
 ) where
     Task: Future<Output = ()> + Send + 'static,
 {
     let mut tasks = TaskSet::new();
     let (refusals, failures) = (Throttle::new(LOG_EVERY), Throttle::new(LOG_EVERY));
+    let door = Arc::new(Door {
+        inbound,
+        complaints: Complaints::new(part, Throttle::new(LOG_EVERY)),
+        stop: stop.clone(),
+        handle,
+    });
     loop {
         let arrived = tokio::select! {
             biased;
@@ -60,11 +73,8 @@ pub async fn accept_until<Task>(
         };
         match connections.admit(peer) {
             Ok(admission) => {
-                let task = handle(Accepted {
-                    stream,
-                    peer,
-                    admission,
-                });
+                let door = Arc::clone(&door);
+                let task = async move { door.let_in(stream, peer, admission).await };
                 tasks.spawn(format!("{part} {peer}"), task);
             }
             Err(refusal) => {
@@ -81,6 +91,42 @@ pub async fn accept_until<Task>(
         () = stop.now() => {}
     }
     tasks.abort().await;
+}
+
+/// What every connection of a listener passes.
+struct Door<Handle> {
+    inbound: Inbound,
+    complaints: Complaints,
+    stop: Stop,
+    handle: Handle,
+}
+
+impl<Handle, Task> Door<Handle>
+where
+    Handle: Fn(Accepted) -> Task,
+    Task: Future<Output = ()>,
+{
+    async fn let_in(&self, stream: Box<dyn Stream>, peer: SocketAddr, admission: Admission) {
+        let entered = tokio::select! {
+            biased;
+            () = self.stop.draining() => return,
+            entered = self.inbound.enter(stream, peer, &self.complaints) => entered,
+        };
+        match entered {
+            Ok(Some((stream, identity))) => {
+                let accepted = Accepted {
+                    stream,
+                    peer,
+                    identity,
+                    admission,
+                };
+                (self.handle)(accepted).await;
+            }
+            Ok(None) => debug!(%peer, "a peer left without a word"),
+            Err(error) if inbound::is_silent(&error) => debug!(%peer, %error, "a peer left"),
+            Err(error) => self.complaints.say(peer, &error),
+        }
+    }
 }
 
 async fn finish(part: &str, tasks: &mut TaskSet) {

@@ -31,7 +31,7 @@ pub fn plaintext_problem(
         None => Problem::error(Some(table.span), key, message).found(listen.to_string()),
     };
     problems.push(problem.allowed("a loopback address").help(format!(
-        "events can be read and forged on the way; if the network is trusted, add \
+        "events can be read and forged on the way; set `tls`, or if the network is trusted, add \
          plaintext = {}",
         Plaintext::allowed()
     )));

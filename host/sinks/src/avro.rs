@@ -5,7 +5,7 @@
 //! Flumes store concurrent calls out of order.
 
 use std::{
-    iter,
+    io, iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,10 +13,11 @@ use std::{
 use async_trait::async_trait;
 use fail::fail_point;
 use levada_core::{
-    Batch, ByteSize, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId, Problems,
-    RunContext, Sink, SinkError, SinkKind, Table, factory::SinkFactory, params,
+    Batch, ByteSize, Clock, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId,
+    Problems, RunContext, Sink, SinkError, SinkKind, Table, choice, factory::SinkFactory, params,
+    sink::Cause,
 };
-use levada_net::{Transport, host_and_port};
+use levada_net::{ClientTls, Deflating, HandshakeError, Order, Outbound, Transport, host_and_port};
 use levada_rpc::{Answer, Client, ClientError, Meta, Method, Reply, Status, codec};
 use levada_telemetry::{Counter, Histogram, Registry};
 use tokio::time::{self, Instant};
@@ -38,15 +39,36 @@ params! {
         pub connect_timeout: Duration = "20s",
         /// The largest message that the other side takes. Larger batches are sent in parts.
         pub max_frame: ByteSize = "16MiB",
+        /// Certificates; with them, or with `{}`, the other side must speak TLS.
+        pub tls: Option<ClientTls>,
+        /// "deflate" for a Flume whose source has `compression-type = deflate`.
+        pub compression: Option<Compression>,
+        /// How hard to deflate: from 0, not at all, to 9.
+        pub compression_level: u32 = 6,
+        /// With TLS and deflate: whether zlib is outside, as Flume 1.10 and later want it; false
+        /// for Flume 1.9.
+        pub deflate_over_tls: bool = true,
     }
-    later { "tls", "compression", "deflate-over-tls", "window", "ids" }
+    later { "window", "ids" }
 }
+
+choice! {
+    /// How to make less of the bytes.
+    pub(crate) enum Compression {
+        /// As Flume does it: one zlib stream each way.
+        Deflate = "deflate",
+    }
+}
+
+/// The most that zlib can do.
+const HARDEST: u32 = 9;
 
 /// The types of sink in this file.
 pub(crate) fn kinds(deps: &Deps) -> Vec<SinkKind> {
     vec![SinkKind::of(Factory {
         transport: Arc::clone(&deps.transport),
         registry: deps.registry.clone(),
+        clock: Arc::clone(&deps.clock),
     })]
 }
 
@@ -54,6 +76,7 @@ pub(crate) fn kinds(deps: &Deps) -> Vec<SinkKind> {
 struct Factory {
     transport: Arc<dyn Transport>,
     registry: Registry,
+    clock: Arc<dyn Clock>,
 }
 
 /// Most connections of one sink; a receiver takes 100 from one address.
@@ -94,6 +117,14 @@ impl SinkFactory for Factory {
         ] {
             refuse(key, time.is_zero(), "more than 0s".into());
         }
+        let is_harder = params.compression_level > HARDEST;
+        refuse("compression-level", is_harder, format!("0 to {HARDEST}"));
+        let may_order = params.compression.is_some() && params.tls.is_some();
+        let allowed = "only beside `tls` and `compression`".into();
+        refuse("deflate-over-tls", !may_order, allowed);
+        if let Some(tls) = &params.tls {
+            tls.check(table, problems);
+        }
     }
 
     fn build(&self, part: &PartId, params: &Params) -> Box<dyn Sink> {
@@ -101,6 +132,8 @@ impl SinkFactory for Factory {
             part: part.to_string(),
             params: params.clone(),
             transport: Arc::clone(&self.transport),
+            clock: Arc::clone(&self.clock),
+            outbound: Outbound::default(),
             metrics: Metrics::new(&self.registry, &part.to_string()),
             idle: Mutex::default(),
         })
@@ -113,6 +146,9 @@ struct AvroSink {
     part: String,
     params: Params,
     transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    /// What its connections go through.
+    outbound: Outbound,
     metrics: Metrics,
     /// Connections without a call; the one used last is taken first.
     idle: Mutex<Vec<Client>>,
@@ -121,6 +157,9 @@ struct AvroSink {
 #[async_trait]
 impl Sink for AvroSink {
     async fn open(&mut self, _: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
+        let params = &self.params;
+        let outbound = Outbound::open(params.tls.as_ref(), Arc::clone(&self.clock)).await?;
+        self.outbound = outbound.deflating(params.deflating());
         Ok(())
     }
 
@@ -170,6 +209,20 @@ impl Sink for AvroSink {
     }
 }
 
+impl Params {
+    fn deflating(&self) -> Option<Deflating> {
+        let Compression::Deflate = self.compression?;
+        let order = match self.deflate_over_tls {
+            true => Order::DeflateOverTls,
+            false => Order::TlsOverDeflate,
+        };
+        Some(Deflating {
+            level: self.compression_level,
+            order,
+        })
+    }
+}
+
 impl AvroSink {
     /// Sends events that fit one call, and waits until the other side has them.
     async fn send(&self, batch: &Batch) -> Result<(), SinkError> {
@@ -198,19 +251,13 @@ impl AvroSink {
             }
         }
         let (to, within) = (&self.params.to, self.params.connect_timeout);
-        match self.transport.connect(to, within).await {
+        match self.outbound.connect(&*self.transport, to, within).await {
             Ok(stream) => {
                 info!(sink = %self.part, %to, "connected");
                 self.metrics.connects.add(1);
                 Ok(Client::new(stream))
             }
-            Err(error) => {
-                let what = format!("cannot connect to `{to}`");
-                Err(SinkError::Unreachable {
-                    what,
-                    source: Some(error.into()),
-                })
-            }
+            Err(error) => Err(broken(format!("cannot connect to `{to}`"), error.into())),
         }
     }
 
@@ -243,13 +290,9 @@ impl AvroSink {
                 let text: String = text.chars().take(SHOWN).collect();
                 refused(format!("`{to}` answered with an error: {text}"))
             }
-            Err(error @ (ClientError::Io(_) | ClientError::Ended | ClientError::Broken)) => {
-                let what = format!("lost the connection to `{to}`");
-                Err(SinkError::Unreachable {
-                    what,
-                    source: Some(error.into()),
-                })
-            }
+            Err(error @ (ClientError::Io(_) | ClientError::Ended | ClientError::Broken)) => Err(
+                broken(format!("lost the connection to `{to}`"), error.into()),
+            ),
             Err(error) => {
                 let what = format!("`{to}` does not answer as an Avro source");
                 Err(SinkError::Refused {
@@ -263,6 +306,26 @@ impl AvroSink {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that failed: the other side is not there, or it is there and one of the two refuses
+/// the other, which passes only when somebody changes a certificate or a setting.
+fn broken(what: String, cause: Cause) -> SinkError {
+    let io = match cause.downcast_ref::<ClientError>() {
+        Some(ClientError::Io(error)) => Some(error),
+        _ => cause.downcast_ref::<io::Error>(),
+    };
+    if io.is_some_and(HandshakeError::is_in) {
+        return SinkError::Refused {
+            what,
+            after: None,
+            source: Some(cause),
+        };
+    }
+    SinkError::Unreachable {
+        what,
+        source: Some(cause),
     }
 }
 

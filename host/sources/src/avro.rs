@@ -9,11 +9,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use levada_core::{
-    ByteSize, Chance, Ingest, Limits, OpenError, PartId, Problem, Problems, RunContext, Source,
-    SourceError, SourceKind, Table, factory::SourceFactory, params,
+    ByteSize, Chance, Clock, Ingest, Limits, OpenError, PartId, Problem, Problems, RunContext,
+    Source, SourceError, SourceKind, Table, choice, factory::SourceFactory, params,
 };
 use levada_net::{
-    ConnectionLimits, Connections, Listener, Plaintext, Transport, accept_until, plaintext_problem,
+    ConnectionLimits, Connections, Inbound, Listener, ListenerTls, Plaintext, Transport,
+    accept_until, plaintext_problem,
 };
 use levada_rpc::ServerParams;
 use levada_telemetry::{Counter, Gauge, Registry};
@@ -28,6 +29,10 @@ params! {
         pub listen: SocketAddr = "127.0.0.1:4141",
         /// Must be "accept-risk" to listen beyond this machine without TLS.
         pub plaintext: Option<Plaintext>,
+        /// Certificates; with them everybody must speak TLS.
+        pub tls: Option<ListenerTls>,
+        /// "deflate" understands Flumes that deflate, beside those that do not.
+        pub compression: Option<Compression>,
         /// How long a call waits for room before it is answered FAILED. Flume's clients give up
         /// after 20s.
         pub put_timeout: Duration = "10s",
@@ -42,7 +47,15 @@ params! {
         /// How long a peer may be silent before it is disconnected.
         pub idle_timeout: Duration = "60s",
     }
-    later { "tls", "compression", "trust-plaintext" }
+    later { "trust-plaintext" }
+}
+
+choice! {
+    /// What peers may do to make less of their bytes.
+    pub(crate) enum Compression {
+        /// As Flume does it: zlib around everything, with TLS outside or inside.
+        Deflate = "deflate",
+    }
 }
 
 /// The types of source in this file.
@@ -50,6 +63,7 @@ pub(crate) fn kinds(deps: &Deps) -> Vec<SourceKind> {
     vec![SourceKind::of(Factory {
         transport: Arc::clone(&deps.transport),
         registry: deps.registry.clone(),
+        clock: Arc::clone(&deps.clock),
         chance: deps.chance.clone(),
     })]
 }
@@ -58,6 +72,7 @@ pub(crate) fn kinds(deps: &Deps) -> Vec<SourceKind> {
 struct Factory {
     transport: Arc<dyn Transport>,
     registry: Registry,
+    clock: Arc<dyn Clock>,
     chance: Chance,
 }
 
@@ -72,7 +87,10 @@ impl SourceFactory for Factory {
     type Params = Params;
 
     fn check(&self, params: &Params, table: &Table, problems: &mut Problems) {
-        plaintext_problem(params.listen, params.plaintext, table, problems);
+        match &params.tls {
+            Some(tls) => tls.check(table, problems),
+            None => plaintext_problem(params.listen, params.plaintext, table, problems),
+        }
         let span = |key| Some(table.get(key).map_or(table.span, |(_, value)| value.span));
         let mut refuse = |key, found: ByteSize, most: ByteSize, why| {
             if found > most {
@@ -101,8 +119,10 @@ impl SourceFactory for Factory {
             part: part.to_string(),
             params: params.clone(),
             transport: Arc::clone(&self.transport),
+            clock: Arc::clone(&self.clock),
             chance: self.chance.clone(),
             metrics: Metrics::new(&self.registry, &part.to_string()),
+            inbound: Inbound::default(),
             listener: None,
         })
     }
@@ -114,14 +134,19 @@ struct AvroSource {
     part: String,
     params: Params,
     transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
     chance: Chance,
     metrics: Metrics,
+    /// What its connections go through.
+    inbound: Inbound,
     listener: Option<Box<dyn Listener>>,
 }
 
 #[async_trait]
 impl Source for AvroSource {
     async fn open(&mut self) -> Result<(), OpenError> {
+        let inbound = Inbound::open(self.params.tls.as_ref(), Arc::clone(&self.clock)).await?;
+        self.inbound = inbound.deflating(self.params.compression.is_some());
         let listen = self.params.listen;
         let what = || format!("cannot listen on `{listen}`");
         let listener = self.transport.bind(listen).await;
@@ -147,8 +172,9 @@ impl Source for AvroSource {
         let refused = self.metrics.refused.clone();
         let connections = Connections::new(limits).on_refusal(move |_| refused.add(1));
         let shared = Arc::new(self.shared(out, cx));
-        let serve = |accepted| connection::serve(accepted, Arc::clone(&shared));
-        accept_until(listener, &connections, &self.part, &cx.stop, serve).await;
+        let serve = move |accepted| connection::serve(accepted, Arc::clone(&shared));
+        let inbound = self.inbound.clone();
+        accept_until(listener, inbound, &connections, &self.part, &cx.stop, serve).await;
         Ok(())
     }
 }

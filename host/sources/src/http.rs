@@ -36,11 +36,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use levada_core::{
-    ByteSize, Ingest, OpenError, PartId, Problem, Problems, RunContext, Source, SourceError, Table,
-    factory::SourceFactory, params,
+    ByteSize, Clock, Ingest, OpenError, PartId, Problem, Problems, RunContext, Source, SourceError,
+    Table, factory::SourceFactory, params,
 };
 use levada_net::{
-    ConnectionLimits, Connections, Listener, Plaintext, Transport, accept_until, plaintext_problem,
+    ConnectionLimits, Connections, Inbound, Listener, ListenerTls, Plaintext, Transport,
+    accept_until, plaintext_problem,
 };
 use levada_telemetry::{Counter, Registry};
 use tracing::info;
@@ -62,6 +63,8 @@ params! {
         pub listen: SocketAddr = "127.0.0.1:5140",
         /// Whether anybody on the network may read along; must be said to listen off loopback.
         pub plaintext: Option<Plaintext>,
+        /// Certificates; with them it is HTTPS and nothing else.
+        pub tls: Option<ListenerTls>,
         /// The paths that take events; without it every path does.
         pub paths: Option<Vec<String>>,
         /// What a client must show: `{ token = ... }` (as `Authorization: Bearer`) or
@@ -80,13 +83,13 @@ params! {
         /// Most connections from one address.
         pub max_connections_per_address: usize = 100,
     }
-    later { "tls" }
 }
 
 /// Builds [`HttpSource`]s.
 pub(crate) struct Factory {
     transport: Arc<dyn Transport>,
     registry: Registry,
+    clock: Arc<dyn Clock>,
 }
 
 impl Factory {
@@ -94,6 +97,7 @@ impl Factory {
         Self {
             transport: Arc::clone(&deps.transport),
             registry: deps.registry.clone(),
+            clock: Arc::clone(&deps.clock),
         }
     }
 }
@@ -103,7 +107,10 @@ impl SourceFactory for Factory {
     type Params = Params;
 
     fn check(&self, params: &Params, table: &Table, problems: &mut Problems) {
-        plaintext_problem(params.listen, params.plaintext, table, problems);
+        match &params.tls {
+            Some(tls) => tls.check(table, problems),
+            None => plaintext_problem(params.listen, params.plaintext, table, problems),
+        }
         check_max_event(params.max_event, table, problems);
         let mut refuse = |key: &str, message: &str, help: &str| {
             let span = table.get(key).map_or(table.span, |(_, value)| value.span);
@@ -138,7 +145,9 @@ impl SourceFactory for Factory {
         Box::new(HttpSource {
             transport: Arc::clone(&self.transport),
             params: params.clone(),
+            clock: Arc::clone(&self.clock),
             metrics: Metrics::new(&self.registry, part),
+            inbound: Inbound::default(),
             listener: None,
         })
     }
@@ -188,13 +197,17 @@ impl Metrics {
 struct HttpSource {
     transport: Arc<dyn Transport>,
     params: Params,
+    clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// What its connections go through.
+    inbound: Inbound,
     listener: Option<Box<dyn Listener>>,
 }
 
 #[async_trait]
 impl Source for HttpSource {
     async fn open(&mut self) -> Result<(), OpenError> {
+        self.inbound = Inbound::open(self.params.tls.as_ref(), Arc::clone(&self.clock)).await?;
         let at = self.params.listen;
         let listener = self.transport.bind(at).await;
         let listener =
@@ -222,9 +235,11 @@ impl Source for HttpSource {
         };
         let connections = Connections::new(limits).on_refusal(move |_| refused.add(1));
         let server = Arc::new(self.server(out, cx));
-        let serve = |accepted| connection::serve(accepted, Arc::clone(&server), cx.stop.clone());
+        let stop = cx.stop.clone();
+        let serve = move |accepted| connection::serve(accepted, Arc::clone(&server), stop.clone());
         accept_until(
             listener,
+            self.inbound.clone(),
             &connections,
             &cx.part.to_string(),
             &cx.stop,

@@ -18,16 +18,15 @@ mod gather;
 mod link;
 mod session;
 mod shrink;
-mod tls;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use levada_core::{
-    ByteSize, Ingest, OpenError, PartId, Problem, Problems, RunContext, Secret, Source,
+    ByteSize, Clock, Ingest, OpenError, PartId, Problem, Problems, RunContext, Secret, Source,
     SourceError, Table, factory::SourceFactory, params,
 };
-use levada_net::{Backoff, Transport};
+use levada_net::{Backoff, ClientTls, Outbound, Transport};
 use levada_telemetry::{Counter, Gauge, Registry};
 use tracing::{info, warn};
 
@@ -49,19 +48,6 @@ const WINDOW_5: u16 = 1000;
 const WINDOW_3: u16 = 20;
 
 params! {
-    /// Certificates for `mqtts`.
-    pub(crate) struct TlsParams {
-        /// Who may sign the broker's certificate (PEM); without it whom the machine trusts.
-        pub ca: Option<PathBuf>,
-        /// This client's certificate and those above it (PEM).
-        pub cert: Option<PathBuf>,
-        /// The key of `cert` (PEM).
-        pub key: Option<PathBuf>,
-    }
-    later { "insecure-skip-verify" }
-}
-
-params! {
     /// Settings of the `mqtt` source.
     pub(crate) struct Params {
         /// The broker: `mqtt://host:1883` or `mqtts://host:8883`.
@@ -77,8 +63,8 @@ params! {
         pub user: Option<String>,
         /// The user's password.
         pub password: Option<Secret>,
-        /// Certificates.
-        pub tls: Option<TlsParams>,
+        /// Certificates for `mqtts`; without them whom the machine trusts.
+        pub tls: Option<ClientTls>,
         /// The quality of service asked for: 0 or 1.
         pub qos: u16 = 1,
         /// Messages the broker may send before it waits for acknowledgements; by default 1000 with
@@ -156,13 +142,12 @@ impl SourceFactory for Factory {
         if params.window == Some(0) {
             refuse("window", "a window that lets nothing through".into());
         }
-        let tls = params.tls.as_ref();
-        if tls.is_some_and(|tls| tls.cert.is_some() != tls.key.is_some()) {
-            refuse("tls", "`cert` and `key` go together".into());
-        }
         let seconds = Duration::from_secs(5)..=Duration::from_secs(18 * 3600);
         if !seconds.contains(&params.keep_alive) {
             refuse("keep-alive", "not between 5s and 18h".into());
+        }
+        if let Some(tls) = &params.tls {
+            tls.check(table, problems);
         }
     }
 
@@ -170,7 +155,8 @@ impl SourceFactory for Factory {
         let link = Link {
             transport: Arc::clone(&self.deps.transport),
             settings: self.settings(part, params),
-            tls: params.tls.clone(),
+            tls: params.tls.clone().unwrap_or_default(),
+            clock: Arc::clone(&self.deps.clock),
         };
         Box::new(MqttSource {
             metrics: Metrics::new(&self.deps.registry, part),
@@ -246,7 +232,8 @@ impl Metrics {
 struct Link {
     transport: Arc<dyn Transport>,
     settings: Result<LinkSettings, String>,
-    tls: Option<TlsParams>,
+    tls: ClientTls,
+    clock: Arc<dyn Clock>,
 }
 
 /// The source that subscribes.
@@ -270,11 +257,9 @@ impl Source for MqttSource {
     /// Loads certificates. A broker that is not there is no error: it is tried until it comes.
     async fn open(&mut self) -> Result<(), OpenError> {
         let settings = self.plan.settings.clone().map_err(OpenError::new)?;
-        let tls = match settings.broker.tls {
-            true => Some(tls::connector(self.plan.tls.clone()).await?),
-            false => None,
-        };
-        let link = ForkLink::new(settings, Arc::clone(&self.plan.transport), tls);
+        let tls = settings.broker.tls.then_some(&self.plan.tls);
+        let outbound = Outbound::open(tls, Arc::clone(&self.plan.clock)).await?;
+        let link = ForkLink::new(settings, Arc::clone(&self.plan.transport), outbound);
         self.link = Some(Box::new(link));
         Ok(())
     }

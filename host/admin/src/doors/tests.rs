@@ -7,7 +7,7 @@ use levada_core::{
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
 };
 use levada_flow::{Flow, Plan, Surroundings};
-use levada_net::Tcp;
+use levada_net::{Inbound, Tcp};
 use levada_telemetry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -141,7 +141,9 @@ async fn both_doors_answer_until_the_agent_stops() {
     // What a killed agent leaves behind.
     drop(std::os::unix::net::UnixListener::bind(folder.path().join(SOCKET)).unwrap());
     let at = "127.0.0.1:0".parse().unwrap();
-    let doors = Doors::open(Some(at), folder.path(), &Tcp).await.unwrap();
+    let doors = Doors::open(Some((at, Inbound::default())), folder.path(), &Tcp)
+        .await
+        .unwrap();
     let tcp = doors.tcp_addr().unwrap();
     let mode = fs::metadata(folder.path().join(SOCKET))
         .unwrap()
@@ -179,7 +181,7 @@ async fn a_port_in_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = taken.local_addr().unwrap();
-    let error = Doors::open(Some(at), folder.path(), &Tcp)
+    let error = Doors::open(Some((at, Inbound::default())), folder.path(), &Tcp)
         .await
         .unwrap_err();
     let text = error.to_string();

@@ -34,9 +34,15 @@ async fn connections_beyond_the_limit_are_refused_and_others_served() {
         total: 9,
         per_ip: 2,
     });
-    let serve = accept_until(listener, &connections, "sources.x", &stop, |accepted| {
-        echo(accepted, stop.clone())
-    });
+    let echoed = stop.clone();
+    let serve = accept_until(
+        listener,
+        Inbound::default(),
+        &connections,
+        "sources.x",
+        &stop,
+        move |accepted| echo(accepted, echoed.clone()),
+    );
     let calls = async {
         let mut one = memory.connect(&to, SHORT).await.unwrap();
         let mut two = memory.connect(&to, SHORT).await.unwrap();
@@ -64,10 +70,11 @@ async fn a_stop_at_once_cancels_what_does_not_end() {
     let connections = Connections::new(ConnectionLimits::default());
     let serve = accept_until(
         listener,
+        Inbound::default(),
         &connections,
         "sources.x",
         &stop,
-        async |accepted| {
+        |accepted| async move {
             let _held = accepted;
             std::future::pending().await
         },

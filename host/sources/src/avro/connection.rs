@@ -43,6 +43,7 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let Accepted {
         stream,
         peer,
+        identity: _,
         admission: _admission,
     } = accepted;
     let _open = Open::new(&shared.metrics.open);

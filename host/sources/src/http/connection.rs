@@ -55,6 +55,7 @@ pub(crate) async fn serve(accepted: Accepted, server: Arc<Server>, stop: Stop) {
     let Accepted {
         stream,
         peer,
+        identity: _,
         admission,
     } = accepted;
     let stream = Outlet::new(stream, server.read_timeout);

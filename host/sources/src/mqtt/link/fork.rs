@@ -4,9 +4,7 @@ use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use levada_core::TaskSet;
-use levada_net::{Stream, Transport};
-use rumqttc_v5::tokio_rustls::TlsConnector;
-use rustls::pki_types::ServerName;
+use levada_net::{Outbound, Transport};
 use tokio::{
     sync::{Semaphore, mpsc},
     time,
@@ -65,12 +63,11 @@ impl ForkLink {
     pub(crate) fn new(
         settings: LinkSettings,
         transport: Arc<dyn Transport>,
-        tls: Option<TlsConnector>,
+        outbound: Outbound,
     ) -> Self {
         let dialer = Dialer {
             transport,
-            tls,
-            host: settings.broker.host.clone(),
+            outbound,
             address: settings.broker.address.clone(),
             within: settings.connect_timeout,
             most: settings.max_event.saturating_add(KEPT),
@@ -206,8 +203,7 @@ impl Inbox {
 #[derive(Clone)]
 pub(super) struct Dialer {
     transport: Arc<dyn Transport>,
-    tls: Option<TlsConnector>,
-    host: String,
+    outbound: Outbound,
     address: String,
     within: Duration,
     most: usize,
@@ -215,15 +211,10 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) async fn dial(self, cuts: Cuts) -> io::Result<Shrink> {
-        let stream = self.transport.connect(&self.address, self.within).await?;
-        let stream: Box<dyn Stream> = match self.tls {
-            None => stream,
-            Some(tls) => {
-                let name = ServerName::try_from(self.host)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-                Box::new(tls.connect(name, stream).await?)
-            }
-        };
+        let connecting = self
+            .outbound
+            .connect(&*self.transport, &self.address, self.within);
+        let stream = connecting.await?;
         Ok(Shrink::new(stream, self.most, cuts))
     }
 }

@@ -1,0 +1,127 @@
+//! What can be set about TLS.
+
+use std::path::PathBuf;
+
+use levada_core::{
+    Problem, Problems, Table, choice, params,
+    settings::{Span, parse_params},
+};
+use rustls::pki_types::ServerName;
+
+params! {
+    /// Certificates of a listener.
+    pub struct ListenerTls {
+        /// This side's certificate and those above it (PEM); read again when the file changes.
+        pub cert: PathBuf,
+        /// The key of `cert` (PEM).
+        pub key: PathBuf,
+        /// Who may sign the certificates of peers (PEM); with it peers must show one.
+        pub ca: Option<PathBuf>,
+        /// With `ca`: whether a peer may come without a certificate, as a Flume does. What it shows
+        /// is checked in any case.
+        pub client_auth: Option<ClientAuth>,
+    }
+}
+
+choice! {
+    /// Whether a peer must show a certificate.
+    pub enum ClientAuth {
+        /// No certificate, no connection.
+        Required = "required",
+        /// A peer without one is not authenticated.
+        Optional = "optional",
+    }
+}
+
+params! {
+    /// Certificates of a client.
+    pub struct ClientTls {
+        /// Who may sign the server's certificate (PEM); without it whom the machine trusts.
+        pub ca: Option<PathBuf>,
+        /// This side's certificate and those above it (PEM); read again when the file changes.
+        pub cert: Option<PathBuf>,
+        /// The key of `cert` (PEM).
+        pub key: Option<PathBuf>,
+        /// The name that the server's certificate must have; by default the host it is reached by.
+        pub server_name: Option<String>,
+        /// Whether any server is believed to be the right one. Anybody on the way can then read and
+        /// change everything.
+        pub insecure_skip_verify: bool = false,
+    }
+}
+
+impl ListenerTls {
+    /// Reads the table of these keys itself, and finds everything that is wrong with it.
+    pub fn read(table: &Table, problems: &mut Problems) -> Option<Self> {
+        let read: Self = parse_params(table, &[], problems)?;
+        read.check_inside(table, problems);
+        Some(read)
+    }
+
+    /// Finds what is wrong beyond single keys with the key `tls` of a part's table.
+    pub fn check(&self, part: &Table, problems: &mut Problems) {
+        if let Some(table) = inside(part) {
+            self.check_inside(table, problems);
+        }
+    }
+
+    fn check_inside(&self, table: &Table, problems: &mut Problems) {
+        if self.client_auth.is_some() && self.ca.is_none() {
+            let message = "says how to check peers, and there is no `ca` to check them with";
+            problems.push(problem(table, "client-auth", message));
+        }
+    }
+}
+
+impl Default for ClientTls {
+    /// Whom the machine trusts; no certificate of its own.
+    fn default() -> Self {
+        Self {
+            ca: None,
+            cert: None,
+            key: None,
+            server_name: None,
+            insecure_skip_verify: false,
+        }
+    }
+}
+
+impl ClientTls {
+    /// Finds what is wrong beyond single keys with the key `tls` of a part's table.
+    pub fn check(&self, part: &Table, problems: &mut Problems) {
+        let Some(table) = inside(part) else {
+            return;
+        };
+        if self.cert.is_some() != self.key.is_some() {
+            let message = "`cert` and `key` go together";
+            let key = if self.cert.is_some() { "cert" } else { "key" };
+            problems.push(problem(table, key, message));
+        }
+        let name = self.server_name.as_deref();
+        if name.is_some_and(|name| ServerName::try_from(name).is_err()) {
+            let problem = problem(table, "server-name", "not a name that a server can have");
+            problems.push(problem.allowed("a DNS name or an address, without a port"));
+        }
+        if self.insecure_skip_verify {
+            let message = "any server is believed to be the right one";
+            let key = "insecure-skip-verify";
+            let problem = Problem::warning(span(table, key), table.path_of(key), message);
+            problems.push(problem.help(
+                "anybody on the way can read and change what is sent; name the authority with `ca`",
+            ));
+        }
+    }
+}
+
+/// The table under `tls` of a part.
+fn inside(part: &Table) -> Option<&Table> {
+    part.get("tls").and_then(|(_, value)| value.table())
+}
+
+fn problem(table: &Table, key: &str, message: &str) -> Problem {
+    Problem::error(span(table, key), table.path_of(key), message)
+}
+
+fn span(table: &Table, key: &str) -> Option<Span> {
+    Some(table.get(key).map_or(table.span, |(_, value)| value.span))
+}
