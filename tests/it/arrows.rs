@@ -42,13 +42,16 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Outside crates with an owner: nobody else in the host imports them.
-const OWNERS: [(&str, &[&str]); 8] = [
+const OWNERS: [(&str, &[&str]); 11] = [
     ("wasmtime", &["wasm"]),
     ("redb", &["store"]),
     ("apache-avro", &["sinks"]),
     ("rumqttc", &["sources", "sinks"]),
     ("rumqttc-v4-next", &["sources", "sinks"]),
     ("rumqttc-v5-next", &["sources", "sinks"]),
+    ("tokio-rustls", &["net"]),
+    ("x509-parser", &["net"]),
+    ("rcgen", &["agent"]),
     ("clap", &["agent"]),
     ("anyhow", &["agent"]),
 ];

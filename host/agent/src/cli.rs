@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use levada_core::ByteSize;
 
-use crate::{exit::Exit, handler::HandlerArgs};
+use crate::{exit::Exit, handler::HandlerArgs, pki::PkiArgs};
 
 /// Collects events at the edge and in the tiers above it.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ pub(crate) enum Verb {
     Explain(ExplainArgs),
     /// Makes, builds and inspects handlers
     Handler(HandlerArgs),
+    /// Makes a private authority, and certificates for agents
+    Pki(PkiArgs),
 }
 
 /// Files and folders of a configuration.

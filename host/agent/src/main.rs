@@ -25,6 +25,7 @@ mod channel;
 mod dlq;
 mod explain;
 mod handler;
+mod pki;
 mod status;
 
 mod table;
@@ -67,5 +68,6 @@ fn obey(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Channel(channel) => channel::channel(&channel),
         Verb::Explain(explain) => explain::explain(&explain),
         Verb::Handler(handler) => handler::handler(handler),
+        Verb::Pki(args) => pki::pki(&args),
     }
 }
