@@ -40,12 +40,17 @@ impl World {
             request_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(20),
             max_frame: SMALLEST_FRAME,
+            tls: None,
+            compression: None,
+            compression_level: 6,
+            deflate_over_tls: true,
         };
         set(&mut params);
         let registry = Registry::new();
         let factory = Factory {
             transport: Arc::new(memory),
             registry: registry.clone(),
+            clock: Arc::new(SystemClock),
         };
         let part = PartId::parse("sinks.up").unwrap();
         let sink = factory.build(&part, &params);

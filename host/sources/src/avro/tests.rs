@@ -123,6 +123,7 @@ impl World {
         let factory = Factory {
             transport: Arc::new(self.memory.clone()),
             registry: self.registry.clone(),
+            clock: Arc::new(SystemClock),
             chance: Chance::seeded(1),
         };
         let part = PartId::parse("sources.in").unwrap();
@@ -164,6 +165,8 @@ fn params() -> Params {
     Params {
         listen: "127.0.0.1:4141".parse().unwrap(),
         plaintext: None,
+        tls: None,
+        compression: None,
         put_timeout: Duration::from_secs(10),
         max_event: ByteSize::kib(1),
         max_frame: ByteSize::mib(16),

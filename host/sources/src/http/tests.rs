@@ -117,7 +117,9 @@ impl Running {
         let mut source = HttpSource {
             transport: Arc::clone(&transport),
             params,
+            clock: Arc::new(SystemClock),
             metrics: Metrics::new(&Registry::new(), &part),
+            inbound: Inbound::default(),
             listener: None,
         };
         source.open().await.unwrap();

@@ -1,6 +1,6 @@
 //! The real client against a broker that is a few bytes, over both versions of the protocol.
 
-use levada_net::{Listener, Memory, Stream};
+use levada_net::{Listener, Memory, Outbound, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -102,7 +102,7 @@ fn link(version: Version, transport: Memory, port: u16) -> ForkLink {
         session_expiry: Duration::from_secs(604_800),
         max_event: 1 << 10,
     };
-    ForkLink::new(settings, Arc::new(transport), None)
+    ForkLink::new(settings, Arc::new(transport), Outbound::default())
 }
 
 async fn accept(listener: &dyn Listener) -> Peer {
