@@ -59,7 +59,12 @@ impl Health {
             reasons: Vec::new(),
         };
         if let Some(store) = store.filter(|store| store.state != "ok") {
-            health.add(HealthState::Failed, format!("the store: {}", store.state));
+            let level = if store.works {
+                HealthState::Degraded
+            } else {
+                HealthState::Failed
+            };
+            health.add(level, format!("the store: {}", store.state));
         }
         for part in parts {
             let level = match part.state {

@@ -155,6 +155,14 @@ fn store(store: &Value, out: &mut String) {
             count("sync-p99-us") as f64 / 1000.0
         );
     }
+    if store["probe-is-implausible"].as_bool().unwrap_or_default() {
+        let _written = write!(
+            out,
+            "; its disk syncs in {} us, which is too fast to be true: what is acknowledged may not \
+             survive a loss of power",
+            count("probe-sync-us")
+        );
+    }
     match text("state").as_str() {
         "ok" | "not running" => out.push('\n'),
         state => {

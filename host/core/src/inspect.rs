@@ -66,9 +66,15 @@ pub struct StoreInfo {
     /// Sync latency in microseconds: median and 99th percentile of the latest.
     pub sync_p50_us: u64,
     pub sync_p99_us: u64,
+    /// The median of 32 syncs at the start, in microseconds, once they are measured.
+    pub probe_sync_us: Option<u64>,
+    /// That is faster than a disk can: it may acknowledge what it has not written.
+    pub probe_is_implausible: bool,
     pub dead_letters: u64,
     pub dead_letter_bytes: u64,
-    /// `ok`, or why the store does not write.
+    /// Whether it takes what is put, if only for a while after it has room.
+    pub works: bool,
+    /// `ok`, or what is not in order.
     pub state: String,
 }
 

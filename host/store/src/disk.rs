@@ -2,7 +2,7 @@
 
 use std::{fmt, fs::File, io, os::unix::fs::FileExt};
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, fstatvfs};
 
 /// One file, as the store's backend needs it. All lengths and offsets are in bytes.
 ///
@@ -28,10 +28,39 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Returns when everything so far would survive a loss of power.
     fn sync(&self) -> io::Result<()>;
 
+    /// How much space the disk has; `None` if that is not known: then a write tells.
+    fn space(&self) -> io::Result<Option<DiskSpace>> {
+        Ok(None)
+    }
+
     /// Forgets what is cached of the file: what is read after it comes from the medium. Called
     /// after an error, when a failed sync may have left a cache that lies.
     fn forget_cache(&self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The space of a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub total: u64,
+    /// What may still be written to it.
+    pub free: u64,
+}
+
+impl DiskSpace {
+    /// What the store never takes: 64 MiB, less of a small disk. A full disk harms more than us.
+    #[must_use]
+    pub fn left_free(self) -> u64 {
+        (self.total / 8).min(64 << 20)
+    }
+
+    /// How long the file may become that has `used` bytes now (delivery contract D5.3).
+    #[must_use]
+    pub fn cap(self, used: u64) -> u64 {
+        let most = used.saturating_add(self.free / 5 * 4);
+        most.min((used + self.free).saturating_sub(self.left_free()))
+            .max(used)
     }
 }
 
@@ -54,6 +83,14 @@ impl Disk for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn space(&self) -> io::Result<Option<DiskSpace>> {
+        let disk = fstatvfs(self)?;
+        Ok(Some(DiskSpace {
+            total: disk.f_blocks.saturating_mul(disk.f_frsize),
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+        }))
     }
 
     fn forget_cache(&self) -> io::Result<()> {

@@ -11,6 +11,9 @@
 //! growth that stopped half-way (no space left) is cut off. The file is never shorter than the
 //! logical length, so nothing that redb ever laid out is cut.
 //!
+//! When the disk is full the last of that space stays untouched, and redb is told that there is no
+//! more: opened again as a *lean* backend, redb finds it as free pages, and can delete with it.
+//!
 //! Space that redb gave up and asks for again is not zeroed again: redb writes a page whole before
 //! it reads it, as it does with every page it freed and uses again.
 
@@ -27,7 +30,7 @@ use levada_core::Chance;
 use redb::StorageBackend;
 use tracing::warn;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskSpace};
 
 /// redb's page.
 const PAGE: u64 = 4096;
@@ -40,6 +43,8 @@ pub struct Ahead {
     /// How much is kept ahead, at least and at most; between them a quarter of what is in use.
     pub least: u64,
     pub most: u64,
+    /// How long the file may become.
+    pub cap: u64,
     pub pace: Pace,
 }
 
@@ -50,8 +55,31 @@ impl Default for Ahead {
             chunk: 1 << 20,
             least: 4 << 20,
             most: 64 << 20,
+            cap: u64::MAX,
             pace: Pace::Thread,
         }
+    }
+}
+
+impl Ahead {
+    /// What suits a disk of this size, for a file that has `used` bytes of it.
+    pub(crate) fn on(space: Option<DiskSpace>, used: u64) -> Self {
+        let default = Self::default();
+        let Some(space) = space else { return default };
+        // An eighth of a small disk at most is kept from use.
+        let most = |bytes: u64| bytes.min(space.total / 16).max(64 << 10);
+        Self {
+            chunk: most(default.chunk),
+            least: most(default.least),
+            most: most(default.most),
+            cap: space.cap(used),
+            pace: default.pace,
+        }
+    }
+
+    /// What is kept for a full disk.
+    fn reserve(&self) -> u64 {
+        self.least / 2
     }
 }
 
@@ -71,12 +99,44 @@ pub(crate) struct FileBackend {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Ends a backend that should be gone and perhaps is not: redb may keep one that it panicked over.
-#[derive(Debug)]
-pub(crate) struct Retire(Weak<Shared>);
+/// How much of the space a backend uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thrift {
+    /// It grows, and keeps a reserve.
+    Normal,
+    /// The disk is full: it uses the reserve, and makes no new one.
+    Lean,
+}
 
-impl Retire {
-    /// After this the backend writes nothing any more.
+/// Steers a backend that redb has.
+#[derive(Debug)]
+pub(crate) struct Control(Weak<Shared>);
+
+impl Control {
+    /// Whether the disk has space for the file to grow again, reserve and `beside` included.
+    pub(crate) fn has_room(&self, beside: u64) -> bool {
+        let Some(shared) = self.0.upgrade() else {
+            return true;
+        };
+        let allocated = shared.allocated.load(Ordering::SeqCst);
+        let more = 2 * shared.ahead.reserve();
+        shared.may_grow(allocated + more, beside + more).is_ok()
+    }
+
+    /// Grows again.
+    pub(crate) fn spend(&self) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        shared.lean.store(false, Ordering::SeqCst);
+        let mut space = shared.lock();
+        (space.exhausted, space.full) = (false, false);
+        drop(space);
+        shared.wake.notify_all();
+    }
+
+    /// Ends a backend that should be gone and perhaps is not: redb may keep one that it panicked
+    /// over. After this it writes nothing any more.
     pub(crate) fn retire(self) {
         let Some(shared) = self.0.upgrade() else {
             return;
@@ -103,6 +163,8 @@ struct Shared {
     /// A sync has failed. The kernel tells it once, to whoever syncs next, and may then forget the
     /// writes that are lost: so no later sync of this file is believed.
     failed: AtomicBool,
+    /// Whether it is [`Thrift::Lean`].
+    lean: AtomicBool,
     space: Mutex<Space>,
     wake: Condvar,
 }
@@ -111,8 +173,10 @@ struct Shared {
 struct Space {
     /// The length of the file.
     physical: u64,
-    /// No space was left the last time: wait until redb grows again.
+    /// The last zeros could not be written: wait until redb grows again.
     exhausted: bool,
+    /// And that was because no space is left.
+    full: bool,
     /// Zeros were written and not synced since.
     unsynced: bool,
     closing: bool,
@@ -120,7 +184,7 @@ struct Space {
 
 impl FileBackend {
     /// Takes an open file, cuts a torn end off, and starts to keep space ahead.
-    pub(crate) fn new(disk: Arc<dyn Disk>, ahead: Ahead) -> io::Result<Self> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, ahead: Ahead, thrift: Thrift) -> io::Result<Self> {
         let found = disk.length()?;
         let whole = found - found % PAGE;
         if whole < found {
@@ -134,9 +198,11 @@ impl FileBackend {
             used: AtomicU64::new(0),
             allocated: AtomicU64::new(whole),
             failed: AtomicBool::new(false),
+            lean: AtomicBool::new(thrift == Thrift::Lean),
             space: Mutex::new(Space {
                 physical: whole,
                 exhausted: false,
+                full: false,
                 unsynced: false,
                 closing: false,
             }),
@@ -155,9 +221,9 @@ impl FileBackend {
         })
     }
 
-    /// What ends this backend from outside.
-    pub(crate) fn retirement(&self) -> Retire {
-        Retire(Arc::downgrade(&self.shared))
+    /// What steers this backend from outside.
+    pub(crate) fn control(&self) -> Control {
+        Control(Arc::downgrade(&self.shared))
     }
 
     fn stop(&self) {
@@ -211,9 +277,10 @@ impl StorageBackend for FileBackend {
         }
         self.shared.believed()?;
         let used = self.shared.used.fetch_max(end, Ordering::SeqCst);
-        if end > self.shared.allocated.load(Ordering::SeqCst) {
-            // Beyond the zeros: under the lock, so that no zeros are written over it.
-            let _space = self.shared.lock();
+        if end > self.shared.unreserved() {
+            // Near the end of the zeros: under the lock, so that no zeros are written over it.
+            let space = self.shared.lock();
+            self.shared.may_write(&space, end)?;
             self.shared.disk.write(offset, data)?;
             self.shared.allocated.fetch_max(end, Ordering::SeqCst);
         } else {
@@ -259,7 +326,7 @@ impl Shared {
         }
         self.used.fetch_min(len, Ordering::SeqCst);
         self.logical.store(len, Ordering::SeqCst);
-        space.exhausted = false;
+        (space.exhausted, space.full) = (false, false);
         drop(space);
         self.wake.notify_all();
         Ok(())
@@ -280,6 +347,42 @@ impl Shared {
             self.failed.store(true, Ordering::SeqCst);
         }
         done
+    }
+
+    /// Up to where a write needs no leave.
+    fn unreserved(&self) -> u64 {
+        let allocated = self.allocated.load(Ordering::SeqCst);
+        if self.lean.load(Ordering::SeqCst) {
+            allocated
+        } else {
+            allocated.saturating_sub(self.ahead.reserve())
+        }
+    }
+
+    /// Whether redb may write up to here: not into the reserve, if no other can be made.
+    fn may_write(&self, space: &Space, end: u64) -> io::Result<()> {
+        // Who comes late may find zeros written meanwhile.
+        if end <= self.unreserved() || self.lean.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if space.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.may_grow(end, self.ahead.reserve())
+    }
+
+    /// Whether the file may reach to here, with so much left on the disk beside what is always
+    /// left.
+    fn may_grow(&self, end: u64, beside: u64) -> io::Result<()> {
+        if end > self.ahead.cap {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        match self.disk.space()? {
+            Some(space) if space.free < space.left_free() + beside => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Where the zeros should reach.
@@ -330,14 +433,16 @@ impl Shared {
     /// Where the next zeros go, if there are too few.
     fn wanted_from(&self, space: &Space) -> Option<u64> {
         let from = self.allocated.load(Ordering::SeqCst).div_ceil(PAGE) * PAGE;
-        (!space.exhausted && from < self.target()).then_some(from)
+        let wants = !space.exhausted && !self.lean.load(Ordering::SeqCst);
+        (wants && from < self.target()).then_some(from)
     }
 
     fn zero_more(&self, space: &mut Space, from: u64) {
         space.unsynced = true;
         if let Err(error) = self.zero(space, from) {
-            warn!(%error, "cannot keep space ahead in the store's file");
+            warn!(%error, "cannot keep more space ahead in the store's file");
             space.exhausted = true;
+            space.full = error.kind() == io::ErrorKind::StorageFull;
         }
     }
 
@@ -351,6 +456,7 @@ impl Shared {
     /// Writes one chunk of zeros; on an error the file is as long as before.
     fn zero(&self, space: &mut Space, from: u64) -> io::Result<()> {
         let most = (self.target() - from).min(self.ahead.chunk);
+        self.may_grow(from + most, most)?;
         let zeros = vec![0; usize::try_from(most).unwrap_or(1 << 20)];
         if let Err(error) = self.disk.write(from, &zeros) {
             self.disk.set_length(space.physical)?;

@@ -12,7 +12,9 @@ use std::{
 use levada_core::Incarnation;
 
 use crate::{
-    file::{Ahead, FileBackend},
+    ballast::Ballast,
+    disk::Disk,
+    file::{Ahead, FileBackend, Thrift},
     pages::{Check, open_pages},
     params::OpenError,
     scan::{self, FORMAT, Meta},
@@ -82,7 +84,8 @@ pub(crate) fn make_file(path: &Path, incarnation: Incarnation) -> Result<(), Ope
     };
     let new = path.with_extension("redb.new");
     let file = open_rw(&new, true).map_err(failed)?;
-    let backend = FileBackend::new(Arc::new(file), Ahead::default()).map_err(failed)?;
+    let backend =
+        FileBackend::new(Arc::new(file), Ahead::default(), Thrift::Normal).map_err(failed)?;
     let db = open_pages(backend, CACHE, Check::AsNeeded).map_err(unreadable)?;
     let meta = Meta {
         format: FORMAT,
@@ -113,6 +116,22 @@ pub(crate) fn open_file(path: &Path) -> Result<File, OpenError> {
         path: path.to_owned(),
         reason: "it is no redb file".into(),
     })
+}
+
+/// How much space is kept ahead in the file and beside it, on the disk it lies on.
+pub(crate) fn space(dir: &Path, file: &File) -> Result<(Ahead, Ballast), OpenError> {
+    let ask = || Ok((Disk::space(file)?, file.metadata()?.len()));
+    let (space, used) = ask().map_err(|source| OpenError::Io {
+        attempt: "ask for the free space of",
+        path: dir.to_owned(),
+        source,
+    })?;
+    let ahead = Ahead::on(space, used);
+    let ballast = Ballast::new(dir, ahead.least);
+    if space.is_none_or(|space| space.free > space.left_free() + 2 * ahead.least) {
+        ballast.take_on();
+    }
+    Ok((ahead, ballast))
 }
 
 /// Whether the file begins as redb's do and has the two pages that even an empty one has. Checked

@@ -12,7 +12,7 @@ use crate::{
     audit::{self, Identity},
     codec::unseal,
     keys::DEAD as LETTERS,
-    letter,
+    letter, probe,
     room::DEAD,
     shared::{CountKey, Shared, Status},
     stores::Stores,
@@ -44,6 +44,7 @@ impl Shared {
 
     pub(crate) fn describe_store(&self) -> StoreInfo {
         let (sync_p50_us, sync_p99_us) = self.meter.sync_percentiles();
+        let probed = self.probed.get();
         let state = self.lock();
         let letters = state.rooms.get(DEAD);
         StoreInfo {
@@ -55,9 +56,16 @@ impl Shared {
             written_bytes: self.meter.written.get(),
             sync_p50_us,
             sync_p99_us,
+            probe_sync_us: probed
+                .map(|probed| u64::try_from(probed.as_micros()).unwrap_or(u64::MAX)),
+            probe_is_implausible: probed.is_some_and(|probed| probe::is_implausible(*probed)),
             dead_letters: letters.events,
             dead_letter_bytes: letters.bytes,
+            works: matches!(state.status, Status::Open | Status::Closing),
             state: match &state.status {
+                Status::Open if state.full => {
+                    "the disk is full: sources wait until there is space".to_owned()
+                }
                 Status::Open => "ok".to_owned(),
                 Status::Closing => "closing".to_owned(),
                 Status::Closed(_) => "closed".to_owned(),

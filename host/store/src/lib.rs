@@ -35,6 +35,7 @@ mod queue;
 mod room;
 mod row;
 
+mod ballast;
 mod disk;
 mod file;
 mod folder;
@@ -42,6 +43,7 @@ mod lock;
 mod meter;
 mod overlay;
 mod pages;
+mod probe;
 mod trouble;
 
 #[doc(hidden)]

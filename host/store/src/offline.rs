@@ -117,8 +117,11 @@ impl Inspect for Offline {
             written_bytes: 0,
             sync_p50_us: 0,
             sync_p99_us: 0,
+            probe_sync_us: None,
+            probe_is_implausible: false,
             dead_letters: self.found.letters,
             dead_letter_bytes: self.found.letter_bytes,
+            works: true,
             state: "not running".to_owned(),
         })
     }

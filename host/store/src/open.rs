@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::{Arc, Condvar, Mutex, RwLock, atomic::AtomicU64},
+    sync::{Arc, Condvar, Mutex, OnceLock, RwLock, atomic::AtomicU64},
 };
 
 use levada_core::{Chance, Incarnation, ledger::channel_part};
@@ -15,7 +15,7 @@ use tracing::info;
 use crate::{
     channels::{Channel, Channels},
     disk::Disk,
-    file::Ahead,
+    file::Thrift,
     folder::{self, FILE},
     lock::Lock,
     meter::Meter,
@@ -56,13 +56,15 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     let meter = Meter::new(&registry);
     // A quarter of the memory is for rows that were just written, the rest for pages.
     let row_cache = cache_bytes / 4;
-    let (disk, ahead): (Arc<dyn Disk>, _) = match params.backend {
-        Backend::Disk(disk, ahead) => (disk, ahead),
+    let (disk, ahead, ballast): (Arc<dyn Disk>, _, _) = match params.backend {
+        Backend::Disk(disk, ahead) => (disk, ahead, None),
         Backend::Default => {
             if !folder::exists(&path)? {
                 folder::make_file(&path, draw(&chance, &path)?)?;
             }
-            (Arc::new(folder::open_file(&path)?), Ahead::default())
+            let file = folder::open_file(&path)?;
+            let (ahead, ballast) = folder::space(&dir, &file)?;
+            (Arc::new(file), ahead, Some(ballast))
         }
     };
     let mut pages = Pages {
@@ -71,7 +73,9 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         meter: Arc::clone(&meter),
         cache: cache_bytes - row_cache,
         delay: params.sync_delay,
-        before: None,
+        ballast,
+        thrift: Thrift::Normal,
+        control: None,
     };
     let db = pages.open(Check::AsNeeded).map_err(unreadable)?;
     let meta = settle_meta(&db, &path, &channels, &chance)?;
@@ -102,6 +106,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         dead_letters,
         row_cache,
         path,
+        probed: OnceLock::new(),
     });
     metrics::show_gauges(&registry, &shared);
     info!(path = %shared.path.display(), queued, "store opened");
@@ -265,6 +270,7 @@ fn state_of(
             .collect(),
         queues,
         status: Status::Open,
+        full: false,
         trouble: None,
     };
     (
@@ -288,6 +294,7 @@ pub(crate) fn room_of(spec: &ChannelSpec) -> Room {
         capacity_events: spec.capacity_events.unwrap_or(u64::MAX),
         on_full: spec.on_full,
         elastic: false,
+        on_disk: spec.kind == ChannelKind::Durable,
         bytes: 0,
         events: 0,
     }
@@ -304,6 +311,7 @@ fn dead_room(dead: DeadLetterSpec) -> Room {
         capacity_events: u64::MAX,
         on_full: OnFull::Block,
         elastic: true,
+        on_disk: true,
         bytes: 0,
         events: 0,
     }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use redb::{Builder, Database, StorageBackend};
 
 use crate::{
+    ballast::Ballast,
     disk::Disk,
-    file::{Ahead, FileBackend, Retire},
+    file::{Ahead, Control, FileBackend, Thrift},
     meter::{Meter, Metered},
     trouble::{Trouble, guarded},
 };
@@ -19,8 +20,11 @@ pub(crate) struct Pages {
     pub(crate) meter: Arc<Meter>,
     pub(crate) cache: usize,
     pub(crate) delay: Duration,
-    /// What was opened before: it must not write any more when something else does.
-    pub(crate) before: Option<Retire>,
+    /// Space that is held for a full disk, where it can be.
+    pub(crate) ballast: Option<Ballast>,
+    pub(crate) thrift: Thrift,
+    /// Steers what is open. It must not write any more when something else does.
+    pub(crate) control: Option<Control>,
 }
 
 /// How much of the file an open looks at.
@@ -35,16 +39,42 @@ pub(crate) enum Check {
 impl Pages {
     /// Opens the pages, repaired if need be.
     pub(crate) fn open(&mut self, check: Check) -> Result<Database, Trouble> {
-        if let Some(before) = self.before.take() {
+        if let Some(before) = self.control.take() {
             before.retire();
         }
         if check == Check::Whole {
             self.disk.forget_cache()?;
         }
-        let backend = FileBackend::new(Arc::clone(&self.disk), self.ahead.clone())?;
-        self.before = Some(backend.retirement());
+        let backend = FileBackend::new(Arc::clone(&self.disk), self.ahead.clone(), self.thrift)?;
+        self.control = Some(backend.control());
         let backend = Metered::new(Box::new(backend), Arc::clone(&self.meter), self.delay);
         open_pages(backend, self.cache, check)
+    }
+}
+
+impl Pages {
+    /// The disk is full: gives up what is held for that, before the next [`open`](Self::open).
+    pub(crate) fn save(&mut self) {
+        self.thrift = Thrift::Lean;
+        if let Some(ballast) = &self.ballast {
+            ballast.drop_it();
+        }
+    }
+
+    /// Takes all of that back, if the disk has the space again.
+    pub(crate) fn try_spend(&mut self) -> bool {
+        let Some(control) = &self.control else {
+            return false;
+        };
+        if !control.has_room(self.ballast.as_ref().map_or(0, Ballast::bytes)) {
+            return false;
+        }
+        self.thrift = Thrift::Normal;
+        control.spend();
+        if let Some(ballast) = &self.ballast {
+            ballast.take_on();
+        }
+        true
     }
 }
 

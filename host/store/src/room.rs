@@ -14,6 +14,8 @@ pub(crate) struct Room {
     pub(crate) on_full: OnFull,
     /// One reservation may exceed the capacity while nothing else is in.
     pub(crate) elastic: bool,
+    /// What is in it lies on the disk, under the ceiling of all such rooms.
+    pub(crate) on_disk: bool,
     pub(crate) bytes: u64,
     pub(crate) events: u64,
 }
@@ -37,6 +39,8 @@ pub(crate) const DEAD: usize = usize::MAX;
 pub(crate) struct Rooms {
     rooms: Vec<Room>,
     dead: Room,
+    /// How many bytes all rooms on the disk may hold together.
+    ceiling: u64,
     waiting: VecDeque<Waiter>,
     tickets: u64,
 }
@@ -77,6 +81,7 @@ impl Rooms {
         Self {
             rooms,
             dead,
+            ceiling: u64::MAX,
             waiting: VecDeque::new(),
             tickets: 0,
         }
@@ -121,6 +126,27 @@ impl Rooms {
             .map(|need| need.room)
     }
 
+    /// Bytes in all rooms on the disk.
+    pub(crate) fn on_disk(&self) -> u64 {
+        let rooms = self.rooms.iter().chain([&self.dead]);
+        let on_disk = rooms.filter(|room| room.on_disk);
+        on_disk.map(|room| room.bytes).sum()
+    }
+
+    /// Says how many bytes all rooms on the disk may hold together, and grants what fits now.
+    pub(crate) fn set_ceiling(&mut self, bytes: u64) {
+        self.ceiling = bytes;
+        self.grant();
+    }
+
+    fn fits(&self, need: &Need) -> bool {
+        let room = self.get(need.room);
+        let below = self.ceiling == u64::MAX
+            || !room.on_disk
+            || self.on_disk().saturating_add(need.bytes) <= self.ceiling;
+        below && room.fits(need)
+    }
+
     /// Whether anybody waits for room at all.
     pub(crate) fn anybody_waits(&self) -> bool {
         !self.waiting.is_empty()
@@ -159,7 +185,7 @@ impl Rooms {
 
     /// Takes room if there is some now and nobody waits for it.
     pub(crate) fn try_reserve(&mut self, need: Need) -> bool {
-        let free = !self.waited_for().contains(&need.room) && self.get(need.room).fits(&need);
+        let free = !self.waited_for().contains(&need.room) && self.fits(&need);
         if free {
             self.add(&[need]);
         }
@@ -229,7 +255,7 @@ impl Rooms {
 
     /// Granted, refused, or `None` to wait.
     fn judge(&self, needs: &[Need], blocked: &[usize]) -> Option<Granted> {
-        let full = |need: &&Need| !self.get(need.room).fits(need) || blocked.contains(&need.room);
+        let full = |need: &&Need| !self.fits(need) || blocked.contains(&need.room);
         let rejects = |need: &&Need| self.get(need.room).on_full == OnFull::Reject;
         let mut short = needs.iter().filter(full).peekable();
         if short.peek().is_none() {
@@ -247,7 +273,7 @@ impl Rooms {
 
     /// The rooms that keep a reservation waiting: only these are kept free for it.
     fn short_of(&self, waiter: &Waiter) -> Vec<usize> {
-        let short = |need: &&Need| !self.get(need.room).fits(need);
+        let short = |need: &&Need| !self.fits(need);
         waiter
             .needs
             .iter()

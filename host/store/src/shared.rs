@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -41,6 +41,8 @@ const COUNTS_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
+    /// The median of some syncs at the start, once they are measured.
+    pub(crate) probed: OnceLock<Duration>,
     pub(crate) channels: Channels,
     pub(crate) state: Mutex<State>,
     /// Wakes the writer.
@@ -84,6 +86,8 @@ pub(crate) struct State {
     /// The position that each channel gives next.
     pub(crate) next: Vec<u64>,
     pub(crate) status: Status,
+    /// The disk is full: little is put, until there is space again.
+    pub(crate) full: bool,
     /// What a reader met; the writer opens the file again.
     pub(crate) trouble: Option<Trouble>,
 }

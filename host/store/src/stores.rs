@@ -18,8 +18,8 @@ use crate::{
     chain, inspect,
     keys::LaneId,
     lease, open as opening,
-    params::{OpenError, StoreParams},
-    put, settle,
+    params::{Backend, OpenError, StoreParams},
+    probe, put, settle,
     shared::{Shared, Status},
     trouble::guarded,
     writer::Border,
@@ -33,6 +33,8 @@ pub struct Stores {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Held while channels come or go.
     changing: Mutex<()>,
+    /// Measures the disk at the start.
+    probe: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a store left behind when it was closed.
@@ -53,16 +55,30 @@ pub struct Closed {
 /// [`OpenError`]; nothing was changed but that the folder and an empty store may exist now.
 pub fn open(params: StoreParams) -> Result<Arc<Stores>, OpenError> {
     let dir = params.dir.clone();
+    let is_file = matches!(params.backend, Backend::Default);
     let (shared, writer) = opening::open(params)?;
-    let thread = std::thread::Builder::new()
-        .name("levada-store".into())
-        .spawn(move || writer.run())
-        .map_err(|source| OpenError::Io {
-            attempt: "start the writer of",
-            path: dir,
+    let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+        spawned.map_err(|source| OpenError::Io {
+            attempt: "start the threads of",
+            path: dir.clone(),
             source,
-        })?;
-    Ok(Arc::new(Stores::new(shared, Some(thread))))
+        })
+    };
+    let writer = thread("levada-store", Box::new(move || writer.run()))?;
+    let stores = Arc::new(Stores::new(Arc::clone(&shared), Some(writer)));
+    if is_file {
+        let folder = dir.clone();
+        let measure = move || {
+            if let Some(median) = probe::measure(&folder) {
+                // Nobody else measures.
+                let _first = shared.probed.set(median).is_ok();
+            }
+        };
+        *stores.probe.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(thread("levada-probe", Box::new(measure))?);
+    }
+    Ok(stores)
 }
 
 impl Stores {
@@ -71,6 +87,7 @@ impl Stores {
             shared,
             thread: Mutex::new(thread),
             changing: Mutex::default(),
+            probe: Mutex::new(None),
         }
     }
 
@@ -92,6 +109,14 @@ impl Stores {
             return Closed::default();
         };
         self.begin_close();
+        let probe = self
+            .probe
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if probe.is_some_and(|probe| probe.join().is_err()) {
+            warn!("the measurement of the disk panicked");
+        }
         let panicked = thread.join().is_err();
         let unclean = if panicked {
             Some("the writer panicked".to_owned())

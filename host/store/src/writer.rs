@@ -152,6 +152,10 @@ impl Writer {
             self.recover(&trouble, None, now);
             return Step::Worked;
         }
+        drop(state);
+        let asks = self.ask_for_space(now);
+        let held_up = self.held_up(now).filter(|_| !closing);
+        let mut state = self.shared.lock();
         if closing && state.inbox.is_empty() {
             drop(state);
             self.save_for_quick_reopen(now);
@@ -160,9 +164,12 @@ impl Writer {
             refuse_all(&mut state);
             return Step::Ended;
         }
+        if held_up.is_some() {
+            return Step::Sleep(held_up);
+        }
         if !closing && !state.inbox.is_ready(now, state.rooms.anybody_waits()) {
             let queued: u64 = self.durable_bytes(&state);
-            let due = [state.inbox.next_due(), self.quick_repair_due(queued)];
+            let due = [state.inbox.next_due(), self.quick_repair_due(queued), asks];
             drop(state);
             if due[1].is_some_and(|at| at <= now) {
                 self.save_for_quick_reopen(now);
@@ -187,7 +194,9 @@ impl Writer {
     fn sleep(&self, until: Option<Instant>) {
         let state = self.shared.lock();
         let now = Instant::now();
+        let held_up = self.held_up(now).is_some();
         let ready = match state.status {
+            Status::Open if held_up => state.trouble.is_some(),
             Status::Open => {
                 state.trouble.is_some() || state.inbox.is_ready(now, state.rooms.anybody_waits())
             }

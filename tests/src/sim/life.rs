@@ -47,6 +47,7 @@ impl Setup {
                 chunk: 16 << 10,
                 least,
                 most: 1 << 20,
+                cap: u64::MAX,
                 pace: Pace::Chance(Chance::seeded(chance.bits())),
             },
             dead_letters,

@@ -4,7 +4,7 @@ use std::{fs::OpenOptions, path::Path, sync::Arc};
 
 use redb::StorageBackend;
 
-use super::{Ahead, FileBackend};
+use super::{Ahead, FileBackend, Thrift};
 
 fn open(path: &Path) -> FileBackend {
     let mut options = OpenOptions::new();
@@ -15,7 +15,7 @@ fn open(path: &Path) -> FileBackend {
         .truncate(false)
         .open(path)
         .unwrap();
-    FileBackend::new(Arc::new(file), Ahead::default()).unwrap()
+    FileBackend::new(Arc::new(file), Ahead::default(), Thrift::Normal).unwrap()
 }
 
 /// Waits until the thread has nothing more to do: it works under the lock that this takes.

@@ -9,6 +9,7 @@ fn room(capacity: u64, on_full: OnFull) -> Room {
         capacity_events: u64::MAX,
         on_full,
         elastic: false,
+        on_disk: true,
         bytes: 0,
         events: 0,
     }
@@ -77,6 +78,7 @@ fn a_rejecting_room_refuses_while_another_would_wait() {
 fn an_elastic_room_takes_one_that_is_too_large_when_empty() {
     let mut rooms = rooms([Room {
         elastic: true,
+        on_disk: true,
         ..room(10, OnFull::Block)
     }]);
     assert_eq!(rooms.too_small(&[need(0, 50)]), None);

@@ -13,6 +13,7 @@ use super::{Step, Work, Writer, refuse_all};
 use crate::{
     open::beyond,
     pages::Check,
+    room::DEAD,
     scan::{self, Found},
     shared::Status,
     trouble::{Trouble, TroubleKind, guarded},
@@ -20,6 +21,8 @@ use crate::{
 
 /// Two failures within this time are one that does not go away.
 const WITHIN: Duration = Duration::from_secs(60);
+/// How often it is asked whether a full disk has space again.
+const ASK: Duration = Duration::from_secs(1);
 
 /// What the writer remembers of failures.
 #[derive(Debug, Default)]
@@ -29,14 +32,31 @@ pub(super) struct Recovery {
     try_at: Option<Instant>,
     /// What failed, until it is known whether it is on disk. Who waited for it was answered.
     pending: Option<Work>,
+    /// The disk is full: when it is asked for space again, and when something is written again.
+    full: Option<Full>,
+}
+
+/// A full disk.
+#[derive(Debug, Clone, Copy)]
+struct Full {
+    ask_at: Instant,
+    write_at: Instant,
 }
 
 impl Writer {
     /// Opens the file again after an error, and goes on where the disk is.
     pub(super) fn recover(&mut self, trouble: &Trouble, work: Option<Work>, now: Instant) {
-        error!(%trouble, "the store's file gave an error");
-        let last = self.recovery.last.replace(now);
-        let again = last.is_some_and(|last| now.saturating_duration_since(last) < WITHIN);
+        let again = match trouble.kind {
+            TroubleKind::Full => {
+                self.save_space(now);
+                false
+            }
+            TroubleKind::Io | TroubleKind::Damage => {
+                error!(%trouble, "the store's file gave an error");
+                let last = self.recovery.last.replace(now);
+                last.is_some_and(|last| now.saturating_duration_since(last) < WITHIN)
+            }
+        };
         let opened = if again {
             Err(trouble.clone())
         } else {
@@ -73,6 +93,54 @@ impl Writer {
             Err(trouble) => self.give_up(&trouble, now),
         }
         Step::Worked
+    }
+
+    /// The disk is full: what it holds is drained, and only then is something put again.
+    fn save_space(&mut self, now: Instant) {
+        self.pages.save();
+        let again = self.recovery.full.is_some();
+        self.recovery.full = Some(Full {
+            ask_at: now + ASK,
+            // Who cannot even delete waits for space.
+            write_at: if again { now + ASK } else { now },
+        });
+        let mut state = self.shared.lock();
+        // A quarter of what fitted is left for those who delete.
+        let letters = state.rooms.get(DEAD).bytes;
+        let fitted = self.durable_bytes(&state) + letters;
+        state.rooms.set_ceiling(fitted / 4 * 3);
+        state.full = true;
+        drop(state);
+        if !again {
+            error!(
+                queued_bytes = fitted,
+                "the disk is full: sources wait until there is space or a quarter is drained"
+            );
+        }
+    }
+
+    /// Asks a full disk for space. Says when there is something to do, or not to be done before.
+    pub(super) fn ask_for_space(&mut self, now: Instant) -> Option<Instant> {
+        let full = self.recovery.full.as_mut()?;
+        if full.ask_at <= now {
+            full.ask_at = now + ASK;
+            if self.pages.try_spend() {
+                self.recovery.full = None;
+                let mut state = self.shared.lock();
+                state.rooms.set_ceiling(u64::MAX);
+                state.full = false;
+                drop(state);
+                info!("the disk has space again");
+                return None;
+            }
+        }
+        self.recovery.full.map(|full| full.ask_at)
+    }
+
+    /// Until when nothing is to be written.
+    pub(super) fn held_up(&self, now: Instant) -> Option<Instant> {
+        let full = self.recovery.full?;
+        (full.write_at > now).then_some(full.write_at)
     }
 
     /// Drops everything of the file that is in memory, and opens it with every page checked.
@@ -145,7 +213,8 @@ impl Writer {
     /// Refuses what is durable until the file can be opened again. Memory channels run on.
     fn give_up(&mut self, trouble: &Trouble, now: Instant) {
         let again = match trouble.kind {
-            TroubleKind::Full | TroubleKind::Io => Some(now + WITHIN),
+            TroubleKind::Full => Some(now + ASK),
+            TroubleKind::Io => Some(now + WITHIN),
             TroubleKind::Damage => None,
         };
         self.recovery.try_at = again;

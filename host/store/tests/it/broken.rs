@@ -77,6 +77,7 @@ impl Broken {
             chunk: 64 << 10,
             least: self.ahead,
             most: self.ahead,
+            cap: u64::MAX,
             pace: Pace::Chance(Chance::seeded(1)),
         };
         StoreParams {

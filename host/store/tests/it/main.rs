@@ -5,6 +5,7 @@ mod broken;
 mod contract;
 mod disk;
 mod faults;
+mod full;
 mod grouping;
 mod hop;
 mod model;

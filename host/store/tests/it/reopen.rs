@@ -54,10 +54,13 @@ impl Rig {
     async fn put(&mut self, name: &str, events: std::ops::Range<u64>) -> Result<(), PutError> {
         let store = std::sync::Arc::clone(&self.store);
         let mut put = Box::pin(store.commit(put_of(vec![(name, numbered(events))])));
-        if let Some(answer) = poll_once(&mut put).await {
-            return answer;
+        // On a full disk it waits for room, which is looked for every second.
+        for time in [Duration::ZERO, Duration::from_secs(1), Duration::ZERO] {
+            if let Some(answer) = poll_once(&mut put).await {
+                return answer;
+            }
+            self.run(time);
         }
-        self.run(Duration::ZERO);
         put.await
     }
 
