@@ -9,12 +9,15 @@ mod machine;
 mod report;
 
 mod codec;
+mod ends;
+mod flume;
 mod handler;
 mod hop;
 mod idle;
 mod limits;
 mod load;
 mod store;
+mod volume;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -33,6 +36,9 @@ use crate::{harness::Bench, report::Report};
 struct Arguments {
     /// What to measure; everything, if nothing is named.
     groups: Vec<Group>,
+    /// Measures the hop against another program instead of against its own limits.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<Peer>,
     /// Interleaved rounds; the median of them is shown.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -59,6 +65,12 @@ enum Group {
     Hop,
     /// F1 to F3: start, size, memory.
     Idle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Peer {
+    /// E4: Apache Flume 1.11 with its file channel.
+    Flume,
 }
 
 fn main() -> ExitCode {
@@ -93,7 +105,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         handler::run(&bench, &mut report)?;
     }
     if wanted(Group::Hop) {
-        hop::run(&bench, &mut report)?;
+        match arguments.against {
+            None => hop::run(&bench, &mut report)?,
+            Some(Peer::Flume) => flume::run(&bench, &mut report)?,
+        }
     }
     if wanted(Group::Idle) {
         idle::run(&bench, &mut report)?;

@@ -111,6 +111,18 @@ impl Report {
         self.push(id, what, unit, figure, Some(yardstick), Some(target));
     }
 
+    /// A figure beside a yardstick of the same run, without a target.
+    pub(crate) fn beside(
+        &mut self,
+        id: &str,
+        what: &str,
+        unit: &str,
+        figure: &Samples,
+        yardstick: (&str, &Samples),
+    ) {
+        self.push(id, what, unit, figure, Some(yardstick), None);
+    }
+
     fn push(
         &mut self,
         id: &str,

@@ -136,6 +136,7 @@ async fn in_parts(version: Version) -> Result<()> {
         wire: Wire::Plain,
         channel: FlumeChannel::memory(),
         batch: 1_000,
+        sinks: 1,
         sink: FlumeSink::Files(output.clone()),
     };
     let mut receiver = FlumeAgent::new(&flume, folder.path(), "receiver", &[flow])?;

@@ -127,6 +127,7 @@ async fn full_flume(version: Version) -> Result<()> {
             transaction: 100,
         },
         batch: 100,
+        sinks: 1,
         sink: FlumeSink::Avro {
             to: third,
             wire: Wire::Plain,

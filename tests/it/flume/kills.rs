@@ -73,6 +73,7 @@ async fn stream(version: Version, kills: &[Who]) -> Result<()> {
         wire: Wire::Plain,
         channel: FlumeChannel::File(folder.path().join("channel")),
         batch: BATCH,
+        sinks: 1,
         sink: FlumeSink::Avro {
             to: third,
             wire: Wire::Plain,

@@ -83,6 +83,7 @@ async fn between(first: Version, last: Version) -> Result<()> {
         wire,
         channel: FlumeChannel::memory(),
         batch: cell.batch,
+        sinks: 1,
         sink,
     };
     let up = |cell: &Cell| {
@@ -137,6 +138,7 @@ async fn around(version: Version) -> Result<()> {
             wire: cell.wire,
             channel: FlumeChannel::File(folder.path().join("channels").join(&cell.name)),
             batch: cell.batch,
+            sinks: 1,
             sink: FlumeSink::Avro {
                 to: cell.listen[2],
                 wire: cell.wire,

@@ -45,15 +45,17 @@ pub enum FlumeSink {
     Files(PathBuf),
 }
 
-/// One flow of an agent, from an Avro source to a sink. All its parts are called as it is.
+/// One flow of an agent, from an Avro source to sinks. All its parts are called as it is.
 #[derive(Debug, Clone)]
 pub struct FlumeFlow {
     pub name: String,
     pub listen: SocketAddr,
     pub wire: Wire,
     pub channel: FlumeChannel,
-    /// The most that the sink takes at once.
+    /// The most that a sink takes at once.
     pub batch: usize,
+    /// How many sinks take from the channel, each a thread of its own.
+    pub sinks: usize,
     pub sink: FlumeSink,
 }
 
@@ -69,9 +71,11 @@ pub fn properties(flows: &[FlumeFlow]) -> String {
         // Writing into a string cannot fail.
         writeln!(text, "{AGENT}.{key} = {value}").ok();
     };
-    for kind in ["sources", "channels", "sinks"] {
+    for kind in ["sources", "channels"] {
         line(kind, &names.join(" "));
     }
+    let sinks: Vec<_> = flows.iter().flat_map(FlumeFlow::sink_names).collect();
+    line("sinks", &sinks.join(" "));
     for flow in flows {
         let name = &flow.name;
         let source = format!("sources.{name}");
@@ -82,16 +86,25 @@ pub fn properties(flows: &[FlumeFlow]) -> String {
         for (key, value) in flow.wire.keys() {
             line(&format!("{source}.{key}"), value);
         }
-        let sink = format!("sinks.{name}");
-        line(&format!("{sink}.channel"), name);
         for (key, value) in flow.channel.keys() {
             line(&format!("channels.{name}.{key}"), &value);
         }
-        for (key, value) in flow.sink.keys(flow.batch) {
-            line(&format!("{sink}.{key}"), &value);
+        for sink in flow.sink_names() {
+            line(&format!("sinks.{sink}.channel"), name);
+            for (key, value) in flow.sink.keys(flow.batch) {
+                line(&format!("sinks.{sink}.{key}"), &value);
+            }
         }
     }
     text
+}
+
+impl FlumeFlow {
+    /// The sinks: the first is called as the flow is.
+    pub(super) fn sink_names(&self) -> Vec<String> {
+        let more = (2..=self.sinks).map(|n| format!("{}-{n}", self.name));
+        std::iter::once(self.name.clone()).chain(more).collect()
+    }
 }
 
 impl FlumeChannel {

@@ -88,6 +88,9 @@ pub(crate) fn chaos(workspace: &Workspace, rest: &[String]) -> Result<()> {
 
 /// Builds for release, then measures.
 pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
+    if rest.iter().any(|word| word.ends_with("flume")) {
+        peers::fetch(workspace)?;
+    }
     let needs_agent = rest
         .iter()
         .any(|word| ["hop", "idle"].contains(&word.as_str()));
