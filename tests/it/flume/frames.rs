@@ -1,6 +1,6 @@
 //! Messages at the border of what a side takes.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use levada_tests::{
@@ -116,14 +116,76 @@ fn call_of(name: &str, bytes: usize) -> Result<Vec<Record>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_over_the_frame_limit_reaches_flume_in_parts_and_in_order() -> Result<()> {
-    in_parts(Version::V1_9).await?;
+    in_parts(Version::V1_9, Limit::Frame).await?;
     if peers::whole_matrix() {
-        in_parts(Version::V1_11).await?;
+        in_parts(Version::V1_11, Limit::Frame).await?;
     }
     Ok(())
 }
 
-async fn in_parts(version: Version) -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flume_that_takes_less_than_a_batch_at_once_gets_it_in_parts_and_in_order() -> Result<()>
+{
+    in_parts(Version::V1_11, Limit::Transaction).await?;
+    if peers::whole_matrix() {
+        in_parts(Version::V1_9, Limit::Transaction).await?;
+    }
+    Ok(())
+}
+
+/// Why a sink's batch of a thousand events cannot be one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// The sink's own `max-frame`.
+    Frame,
+    /// The most that the channel of the Flume takes at once, which it tells nobody: it answers
+    /// FAILED, however often it is asked.
+    Transaction,
+}
+
+impl Limit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Frame => "frame limit",
+            Self::Transaction => "small transactions",
+        }
+    }
+
+    /// A Levada with this limit before it, or in it.
+    fn levada(self, listen: SocketAddr, to: SocketAddr) -> String {
+        let parts = to_avro("main", listen, to, 1_000);
+        match self {
+            Self::Frame => parts.replace("to =", "max-frame = \"64KiB\"\nto ="),
+            Self::Transaction => parts,
+        }
+    }
+
+    fn channel(self) -> FlumeChannel {
+        match self {
+            Self::Frame => FlumeChannel::memory(),
+            Self::Transaction => FlumeChannel::Memory {
+                capacity: 10_000,
+                transaction: SMALL,
+            },
+        }
+    }
+
+    /// In how many calls these events must come at least.
+    fn least(self, events: &[Record]) -> usize {
+        match self {
+            Self::Frame => {
+                let bytes: usize = events.iter().map(|event| event.to_avro().len()).sum();
+                bytes.div_ceil(FRAME)
+            }
+            Self::Transaction => events.len().div_ceil(SMALL),
+        }
+    }
+}
+
+/// A Flume's `transactionCapacity`, its default.
+const SMALL: usize = 100;
+
+async fn in_parts(version: Version, limit: Limit) -> Result<()> {
     let Some(flume) = flume(version)? else {
         return Ok(());
     };
@@ -134,36 +196,34 @@ async fn in_parts(version: Version) -> Result<()> {
         name: "main".into(),
         listen: second,
         wire: Wire::Plain,
-        channel: FlumeChannel::memory(),
-        batch: 1_000,
+        channel: limit.channel(),
+        batch: SMALL,
         sinks: 1,
         sink: FlumeSink::Files(output.clone()),
     };
     let mut receiver = FlumeAgent::new(&flume, folder.path(), "receiver", &[flow])?;
     receiver.start()?;
-    let parts =
-        to_avro("main", first, second, 1_000).replace("to =", "max-frame = \"64KiB\"\nto =");
-    let mut levada = Agent::new(folder.path(), "levada", &parts)?;
+    let mut levada = Agent::new(folder.path(), "levada", &limit.levada(first, second))?;
     levada.start()?;
     levada.ready().await?;
-    let events = corpus(1_000);
+    let events = corpus(2_000);
     Feeder::to(first).feed(&events, 1_000).await?;
     receiver.ready().await?;
     let arrived = wait::until("everything arrived", WITHIN, || {
         let arrived = read_containers(&output);
-        async { Ok(Some(arrived?).filter(|arrived| arrived.len() >= 1_000)) }
+        async { Ok(Some(arrived?).filter(|arrived| arrived.len() >= events.len())) }
     })
     .await?;
     let compared = Compared::of(&events, &arrived);
     let calls = receiver
-        .count("SOURCE.main", "AppendBatchReceivedCount")
+        .count("SOURCE.main", "AppendBatchAcceptedCount")
         .await?;
-    let bytes: usize = events.iter().map(|event| event.to_avro().len()).sum();
-    let least = bytes.div_ceil(FRAME) as u64;
-    assert!(calls >= least, "{calls} calls for {bytes} bytes");
+    let least = limit.least(&events) as u64;
+    assert!(calls >= least, "{calls} calls, at least {least} are needed");
     let path = format!("Levada -> Flume {version}");
-    Row::new("frame limit", &path, ("plain", 1_000), &compared)
-        .remark(format!("{bytes} bytes in {calls} calls of at most 64 KiB"))
+    println!("{path}, {limit:?}, {calls} calls: {compared:?}");
+    Row::new(limit.name(), &path, ("plain", 1_000), &compared)
+        .remark(format!("taken in {calls} calls"))
         .save()?;
     assert!(compared.is_same(), "{compared:?}");
     assert!(levada.stop().await?.success(), "{}", levada.tail());
