@@ -33,46 +33,51 @@ fn flume(version: Version) -> Result<Option<Flume>> {
 
 /// A Levada's flow from an Avro source to a file, all parts called `name`.
 fn to_file(name: &str, listen: SocketAddr, folder: &Path) -> String {
-    format!(
-        r#"[sources.{name}]
-type = "avro"
-listen = "{listen}"
-channels = ["{name}"]
-
-[channels.{name}]
-type = "durable"
-capacity = "32MiB"
-
-[sinks.{name}]
-type = "file-roll"
-channel = "{name}"
-directory = {:?}
-format = "json"
-
-"#,
-        folder.display().to_string()
-    )
+    [
+        source(name, listen, ""),
+        channel(name, ""),
+        files(name, folder),
+    ]
+    .concat()
 }
 
 /// A Levada's flow from an Avro source to another, all parts called `name`.
 fn to_avro(name: &str, listen: SocketAddr, to: SocketAddr, batch: usize) -> String {
+    [
+        source(name, listen, ""),
+        channel(name, ""),
+        sink(name, to, batch, ""),
+    ]
+    .concat()
+}
+
+/// An Avro source; `more` are lines of its table.
+fn source(name: &str, listen: SocketAddr, more: &str) -> String {
     format!(
-        r#"[sources.{name}]
-type = "avro"
-listen = "{listen}"
-channels = ["{name}"]
+        "[sources.{name}]\ntype = \"avro\"\nlisten = \"{listen}\"\nchannels = [\"{name}\"]\n\
+         {more}\n"
+    )
+}
 
-[channels.{name}]
-type = "durable"
-capacity = "32MiB"
+/// A durable channel; `more` are lines of its table.
+fn channel(name: &str, more: &str) -> String {
+    format!("[channels.{name}]\ntype = \"durable\"\ncapacity = \"32MiB\"\n{more}\n")
+}
 
-[sinks.{name}]
-type = "avro"
-channel = "{name}"
-to = "{to}"
-batch = {{ events = {batch}, bytes = "4MiB", wait = "20ms" }}
+/// An Avro sink; `more` are lines of its table.
+fn sink(name: &str, to: SocketAddr, batch: usize, more: &str) -> String {
+    format!(
+        "[sinks.{name}]\ntype = \"avro\"\nchannel = \"{name}\"\nto = \"{to}\"\n\
+         batch = {{ events = {batch}, bytes = \"4MiB\", wait = \"20ms\" }}\n{more}\n"
+    )
+}
 
-"#
+/// A sink that writes JSON.
+fn files(name: &str, folder: &Path) -> String {
+    format!(
+        "[sinks.{name}]\ntype = \"file-roll\"\nchannel = \"{name}\"\ndirectory = {:?}\n\
+         format = \"json\"\n\n",
+        folder.display().to_string()
     )
 }
 

@@ -17,7 +17,7 @@ use levada_tests::{
     wait,
 };
 
-use crate::flume::{arrived, flume, to_avro, to_file};
+use crate::flume::{arrived, channel, files, flume, sink, source};
 
 const WITHIN: Duration = Duration::from_secs(90);
 
@@ -40,8 +40,13 @@ async fn frame_limit(version: Version) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let listen = place::free_address()?;
     let output = folder.path().join("output");
-    let limits = "max-frame = \"64KiB\"\nmax-event = \"64KiB\"\nchannels =";
-    let parts = to_file("main", listen, &output).replace("channels =", limits);
+    let limits = "max-frame = \"64KiB\"\nmax-event = \"64KiB\"\n";
+    let parts = [
+        source("main", listen, limits),
+        channel("main", ""),
+        files("main", &output),
+    ]
+    .concat();
     let mut levada = Agent::new(folder.path(), "levada", &parts)?;
     levada.start()?;
     levada.ready().await?;
@@ -153,11 +158,16 @@ impl Limit {
 
     /// A Levada with this limit before it, or in it.
     fn levada(self, listen: SocketAddr, to: SocketAddr) -> String {
-        let parts = to_avro("main", listen, to, 1_000);
-        match self {
-            Self::Frame => parts.replace("to =", "max-frame = \"64KiB\"\nto ="),
-            Self::Transaction => parts,
-        }
+        let own = match self {
+            Self::Frame => "max-frame = \"64KiB\"\n",
+            Self::Transaction => "",
+        };
+        [
+            source("main", listen, ""),
+            channel("main", ""),
+            sink("main", to, 1_000, own),
+        ]
+        .concat()
     }
 
     fn channel(self) -> FlumeChannel {

@@ -13,7 +13,7 @@ use levada_tests::{
     record::{Compared, corpus},
 };
 
-use crate::flume::{arrived, flume, to_avro, to_file};
+use crate::flume::{arrived, channel, flume, sink, source, to_avro, to_file};
 
 const WITHIN: Duration = Duration::from_secs(90);
 
@@ -41,13 +41,13 @@ async fn full_levada(version: Version, on_full: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (listen, up) = (place::free_address()?, place::free_address()?);
     // Two calls have room, and nobody takes them yet.
-    let room = format!(
-        "capacity = \"32MiB\"\nevents = {}\non-full = \"{on_full}\"",
-        2 * BATCH
-    );
-    let parts = to_avro("main", listen, up, 1_000)
-        .replace("capacity = \"32MiB\"", &room)
-        .replace("channels =", "put-timeout = \"500ms\"\nchannels =");
+    let room = format!("events = {}\non-full = \"{on_full}\"\n", 2 * BATCH);
+    let parts = [
+        source("main", listen, "put-timeout = \"500ms\"\n"),
+        channel("main", &room),
+        sink("main", up, 1_000, ""),
+    ]
+    .concat();
     let mut levada = Agent::new(folder.path(), "full", &parts)?;
     levada.start()?;
     levada.ready().await?;
