@@ -109,7 +109,7 @@ impl Packing {
 
 /// Reads and unpacks a body of at most `most` bytes within `timeout`.
 pub(crate) async fn read(
-    body: Incoming,
+    body: &mut Incoming,
     packing: Packing,
     most: usize,
     timeout: Duration,
@@ -128,7 +128,7 @@ pub(crate) async fn read(
     }
 }
 
-async fn collect(mut body: Incoming, most: usize, held: &mut Held) -> Result<Bytes, Refusal> {
+async fn collect(body: &mut Incoming, most: usize, held: &mut Held) -> Result<Bytes, Refusal> {
     let mut data = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -148,6 +148,30 @@ async fn collect(mut body: Incoming, most: usize, held: &mut Held) -> Result<Byt
         data.extend_from_slice(&chunk);
     }
     Ok(data.into())
+}
+
+/// Bytes of a refused request that are read all the same, and the time that may take.
+const REST: usize = 64 << 20;
+const REST_TIME: Duration = Duration::from_secs(5);
+
+/// A client that has sent nothing for so long waits for its answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Reads on after a refusal and drops what comes. A client that is still sending would meet a
+/// broken pipe otherwise, and never see its answer.
+pub(crate) async fn drop_rest(body: &mut Incoming) {
+    let read = async {
+        let mut left = REST;
+        while let Ok(Some(Ok(frame))) = time::timeout(PAUSE, body.frame()).await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(bytes) else {
+                return;
+            };
+            left = rest;
+        }
+    };
+    // What is left after that is the client's loss.
+    let _ended = time::timeout(REST_TIME, read).await.is_ok();
 }
 
 /// Unpacks until the end or one byte beyond `most`: a bomb stops there.

@@ -6,7 +6,8 @@ use fail::fail_point;
 use hyper::{
     Method, Request, StatusCode,
     body::Incoming,
-    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING},
+    http::request::Parts,
     server::conn::http1,
     service::service_fn,
 };
@@ -85,10 +86,17 @@ pub(crate) async fn serve(accepted: Accepted, server: Arc<Server>, stop: Stop) {
 
 impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let chunked = request.headers().contains_key(TRANSFER_ENCODING);
-        let mut reply = match self.take(request).await {
+        let (head, mut body) = request.into_parts();
+        let chunked = head.headers.contains_key(TRANSFER_ENCODING);
+        let mut reply = match self.take(&head, &mut body).await {
             Ok(events) => accepted(events),
-            Err(refusal) => refusal.reply(),
+            Err(refusal) => {
+                // Who waits for `100 Continue` sends nothing unless the body is read.
+                if !head.headers.contains_key(EXPECT) {
+                    body::drop_rest(&mut body).await;
+                }
+                refusal.reply()
+            }
         };
         if chunked {
             // RFC 9112, 6.3: a length beside chunks may hide a second request. hyper drops the
@@ -102,8 +110,7 @@ impl Service {
     }
 
     /// Stores a request's events; how many they were.
-    async fn take(&self, request: Request<Incoming>) -> Result<usize, Refusal> {
-        let (head, body) = request.into_parts();
+    async fn take(&self, head: &Parts, body: &mut Incoming) -> Result<usize, Refusal> {
         let path = head.uri.path();
         if self
             .paths

@@ -49,6 +49,34 @@ async fn large_bodies_stop_at_the_limit_with_and_without_a_length() {
 }
 
 #[tokio::test]
+async fn who_sends_all_before_reading_is_told_why() {
+    // Such clients have no second thread: a pipe that breaks would be all they see.
+    let web = Running::start(&[("paths", ["/events"].into())], Kept::default()).await;
+    let body = vec![b'x'; 32 << 20];
+    for (path, status) in [("/events", "413"), ("/elsewhere", "404")] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = web.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_to_be_asked_for_the_body_is_not_asked() {
+    let web = Running::start(&[], Kept::default()).await;
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n\
+                Content-Length: 33554432\r\n\r\n";
+    let answer = web.raw(head.as_bytes()).await;
+    assert_eq!(answer.status, 413, "{}", answer.head);
+}
+
+#[tokio::test]
 async fn heads_that_are_bombs_or_lies_are_refused() {
     let web = Running::start(&[], Kept::default()).await;
     let many: String = (0..100_000).map(|n| format!("h{n}: x\r\n")).collect();
