@@ -115,7 +115,7 @@ impl Registry {
         let State { text, counters, .. } = &mut *state;
         let family = counters.entry(name).or_insert_with(|| {
             let family = CounterFamily::default();
-            text.register(name, help, family.clone());
+            text.register(name, sentence(help), family.clone());
             family
         });
         Counter(family.get_or_create(&owned(labels)).clone())
@@ -128,7 +128,7 @@ impl Registry {
         let State { text, gauges, .. } = &mut *state;
         let family = gauges.entry(name).or_insert_with(|| {
             let family = GaugeFamily::default();
-            text.register(name, help, family.clone());
+            text.register(name, sentence(help), family.clone());
             family
         });
         Gauge(family.get_or_create(&owned(labels)).clone())
@@ -148,7 +148,7 @@ impl Registry {
         } = &mut *state;
         let family = histograms.entry(name).or_insert_with(|| {
             let family = HistogramFamily::new_with_constructor(buckets);
-            text.register(name, help, family.clone());
+            text.register(name, sentence(help), family.clone());
             family
         });
         Histogram(family.get_or_create(&owned(labels)).clone())
@@ -192,6 +192,11 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").finish_non_exhaustive()
     }
+}
+
+/// A help text as the writer wants it: it adds the full stop itself.
+fn sentence(help: &str) -> &str {
+    help.strip_suffix('.').unwrap_or(help)
 }
 
 fn owned(labels: &[(&str, &str)]) -> Labels {

@@ -32,6 +32,21 @@ fn counters_of_a_family_share_help_and_type() {
 }
 
 #[test]
+fn every_help_text_ends_in_one_full_stop() {
+    let registry = Registry::new();
+    registry.counter("levada_a", "Without", &[]).add(1);
+    registry.gauge("levada_b", "With.", &[]).set(1);
+    registry
+        .histogram("levada_c_seconds", "With.", &[])
+        .observe(Duration::ZERO);
+    let text = registry.render();
+    let help = text.lines().filter(|line| line.starts_with("# HELP"));
+    let mut ends: Vec<_> = help.filter_map(|line| line.rsplit(' ').next()).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, ["With.", "With.", "Without."]);
+}
+
+#[test]
 fn gauges_that_are_computed_are_fresh_at_every_reading() {
     let registry = Registry::new();
     let gauge = registry.gauge("levada_age_seconds", "Age", &[]);
