@@ -393,6 +393,7 @@ fn limit(kind: &FaultKind) -> &'static str {
         FaultKind::Name { .. } => "header-name",
         FaultKind::Value { .. } => "header-value",
         FaultKind::NotText => "header-text",
+        FaultKind::Capacity { .. } => "capacity",
         _ => "event",
     }
 }

@@ -180,15 +180,19 @@ async fn marks_move_though_everything_was_discarded_and_nothing_at_all_is_no_com
 async fn events_beyond_a_limit_become_dead_letters_of_the_same_commit() {
     let store = FakeStore::durable(&[("main", 10)]);
     let rig = Rig::new(&store, Vec::new(), to(&["main"]));
-    let kind = FaultKind::EventSize {
+    let fault = |index, event: &'static str, kind| Fault {
+        index,
+        event: Bytes::from_static(event.as_bytes()),
+        kind,
+    };
+    let large = FaultKind::EventSize {
         bytes: 9,
         allowed: 5,
     };
-    let faults = vec![Fault {
-        index: 1,
-        event: Bytes::from_static(b"too large"),
-        kind,
-    }];
+    let faults = vec![
+        fault(1, "too large", large),
+        fault(2, "for any channel", FaultKind::Capacity { bytes: 15 }),
+    ];
     rig.ingest
         .put(Put {
             batch: events([1]),
@@ -207,9 +211,10 @@ async fn events_beyond_a_limit_become_dead_letters_of_the_same_commit() {
     );
     assert_eq!(letter.limit.as_deref(), Some("max-event"));
     assert!(letter.reason.contains("9 bytes"), "{}", letter.reason);
+    assert_eq!(state.dead[1].limit.as_deref(), Some("capacity"));
     drop(state);
-    assert_eq!(store.count("sources.s", Counter::Accepted), 2);
-    assert_eq!(store.count("sources.s", Counter::DeadLettered), 1);
+    assert_eq!(store.count("sources.s", Counter::Accepted), 3);
+    assert_eq!(store.count("sources.s", Counter::DeadLettered), 2);
 }
 
 #[tokio::test]
