@@ -1,19 +1,19 @@
 //! `levada check`: every problem at once, and what the agent will need.
 
 use anyhow::Result;
-use levada_config::{Files, Loaded, render_all, report};
+use levada_config::{Files, render_all, report};
 use levada_core::{Problem, Problems};
 use serde::Serialize;
 
 use crate::{
     around::Around,
-    blueprint::{Blueprint, CheckedHandler, blueprint},
+    blueprint::{Blueprint, CheckedHandler},
     cli::CheckArgs,
     exit::Exit,
     figures::{Figures, figures},
-    kinds::Kinds,
     opening,
     output::{complain, look, say, say_json},
+    reading::Reading,
     run::runtime,
 };
 
@@ -29,15 +29,12 @@ struct Checkup {
 
 /// Checks a configuration; loads its handlers, and starts nothing.
 pub(crate) fn check(args: &CheckArgs) -> Result<Exit> {
-    let Loaded {
+    let Reading {
         files,
-        agent,
+        around,
+        found,
         mut problems,
-    } = levada_config::load(&args.conf.conf);
-    let settings = agent.as_ref().and_then(|agent| agent.settings.as_ref());
-    let around = Around::machine(settings.map_or("", |settings| settings.name.as_str()));
-    let kinds = Kinds::new(&around);
-    let found = agent.and_then(|agent| blueprint(agent, &kinds, &mut problems));
+    } = Reading::of(&args.conf.conf);
     if let Some(blueprint) = &found {
         runtime()?.block_on(load_handlers(blueprint, &around, &mut problems));
     }
@@ -82,9 +79,12 @@ async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Pr
     } in &blueprint.handlers
     {
         if let Err(error) = handlers.load(part, spec).await {
+            let help = error.help();
             let error = anyhow::Error::from(error);
             let key = format!("{part}.component");
-            problems.push(Problem::error(Some(*place), key, format!("{error:#}")));
+            let mut problem = Problem::error(Some(*place), key, format!("{error:#}"));
+            problem.help = help.map(Into::into);
+            problems.push(problem);
         }
     }
 }

@@ -11,6 +11,7 @@ mod around;
 mod blueprint;
 mod crossing;
 mod kinds;
+mod reading;
 
 mod check;
 mod figures;

@@ -2,7 +2,7 @@
 
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use levada_admin::{Doors, Facts, Listening, View};
 use levada_config::{
     AgentSettings, ChannelConfig, ChannelType, DeadLettersFull, Door, MemoryReservation, OnFull,
@@ -139,7 +139,11 @@ pub(crate) async fn load_one(
     handler: &CheckedHandler,
 ) -> Result<LoadedHandler> {
     let made_of = made_of(handler).await;
-    let interceptor = handlers.load(&handler.part, &handler.spec).await?;
+    let loaded = handlers.load(&handler.part, &handler.spec).await;
+    let interceptor = loaded.map_err(|error| match error.help() {
+        Some(help) => anyhow!("{:#}; {help}", anyhow::Error::from(error)),
+        None => error.into(),
+    })?;
     let component = handler.spec.component.display();
     info!(part = %handler.part, %component, "handler loaded");
     Ok(LoadedHandler {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
-use levada_config::{AgentSettings, Loaded, LogLook};
+use levada_config::{AgentSettings, LogLook};
 use levada_core::{PartId, Problem, Problems, Stopper, TaskSet, settings::Span, tasks::blocking};
 use levada_flow::{OpenErrors, PartError};
 use levada_telemetry::{LogFormat, LogSetup, init_logs};
@@ -12,13 +12,13 @@ use tracing::{error, info, warn};
 
 use crate::{
     around::Around,
-    blueprint::{Blueprint, blueprint},
+    blueprint::Blueprint,
     check::show_problems,
     cli::RunArgs,
     exit::Exit,
-    kinds::Kinds,
     opening::{self, Opened},
     output::{clean, complain},
+    reading::Reading,
     signals::Signals,
 };
 
@@ -27,15 +27,12 @@ const DOORS_CLOSE: Duration = Duration::from_secs(1);
 
 /// Runs an agent.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
-    let Loaded {
+    let Reading {
         files,
-        agent,
-        mut problems,
-    } = levada_config::load(&args.conf.conf);
-    let settings = agent.as_ref().and_then(|agent| agent.settings.as_ref());
-    let around = Around::machine(settings.map_or("", |settings| settings.name.as_str()));
-    let kinds = Kinds::new(&around);
-    let found = agent.and_then(|agent| blueprint(agent, &kinds, &mut problems));
+        around,
+        found,
+        problems,
+    } = Reading::of(&args.conf.conf);
     show_problems(problems, &files, args.conf.json);
     let Some(blueprint) = found else {
         return Ok(Exit::Usage);

@@ -75,7 +75,7 @@ pub enum OpenError {
 pub enum LoadError {
     #[error("cannot read the component `{path}`")]
     Read { path: PathBuf, source: io::Error },
-    #[error("`{path}` cannot be a handler: {}", .source.help())]
+    #[error("`{path}` cannot be a handler")]
     Inspect { path: PathBuf, source: InspectError },
     #[error("{}", imports_text(.0))]
     Imports(Vec<(String, String)>),
@@ -90,6 +90,17 @@ pub enum LoadError {
     Link(String),
     #[error("the component cannot be started: {reason}")]
     Start { reason: String },
+}
+
+impl LoadError {
+    /// What to do next, where the words of the error do not say it.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Inspect { source, .. } => Some(source.help()),
+            _ => None,
+        }
+    }
 }
 
 fn imports_text(refused: &[(String, String)]) -> String {
