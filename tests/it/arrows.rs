@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Outside crates with an owner: nobody else in the host imports them.
-const OWNERS: [(&str, &[&str]); 11] = [
+const OWNERS: [(&str, &[&str]); 10] = [
     ("wasmtime", &["wasm"]),
     ("redb", &["store"]),
     ("apache-avro", &["sinks"]),
@@ -50,7 +50,6 @@ const OWNERS: [(&str, &[&str]); 11] = [
     ("rumqttc-v4-next", &["sources", "sinks"]),
     ("rumqttc-v5-next", &["sources", "sinks"]),
     ("tokio-rustls", &["net"]),
-    ("x509-parser", &["net"]),
     ("rcgen", &["agent"]),
     ("clap", &["agent"]),
     ("anyhow", &["agent"]),

@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use levada_net::Certificate;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 /// The name of the authority's own files.
@@ -56,10 +56,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // Two authorities of one name could not be told apart by those who refuse one of them.
-        let (name, unique) = (DnType::CommonName, unique(&key));
-        params
-            .distinguished_name
-            .push(name, format!("levada {unique}"));
+        params.distinguished_name = named(&format!("levada {}", unique(&key)));
         set_time(&mut params, now_ms, days);
         let signed = params.self_signed(&key).context("cannot sign")?;
         write(&key_file, &key.serialize_pem())?;
@@ -78,14 +75,15 @@ impl Authority {
             );
         }
         let facts = Certificate::read(&certificate)?;
-        let (pem, private) = (read(&certificate)?, read(&key)?);
-        let broken = |path: &Path| format!("`{}` is not what was made", path.display());
-        let private = KeyPair::from_pem(&private).with_context(|| broken(&key))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, private);
+        let private = read(&key)?;
+        let private = KeyPair::from_pem(&private)
+            .with_context(|| format!("`{}` is not what was made", key.display()))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(&facts.name);
         Ok(Self {
             folder: folder.to_owned(),
             ends_ms: facts.not_after_ms,
-            issuer: issuer.with_context(|| broken(&certificate))?,
+            issuer: Issuer::new(params, private),
         })
     }
 
@@ -109,9 +107,7 @@ impl Authority {
             self.folder.display()
         );
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, wanted.name);
+        params.distinguished_name = named(wanted.name);
         // The agent's own name first: it is who the agent is to its peers.
         let hosts = wanted.hosts.iter().map(String::as_str);
         let names = [wanted.name].into_iter().chain(hosts).map(alternative);
@@ -162,6 +158,13 @@ fn alternative(host: &str) -> Result<SanType> {
     Ok(SanType::DnsName(name.with_context(|| {
         format!("`{host}` cannot stand in a certificate")
     })?))
+}
+
+/// A subject that is a common name. What an authority signs names it by the same bytes.
+fn named(name: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    subject
 }
 
 /// From yesterday, for clocks that differ, until so many days from now.

@@ -1,20 +1,21 @@
 //! What a certificate says about its owner.
 
+mod der;
+
 use std::{net::IpAddr, path::Path};
 
 use jiff::Timestamp;
 use levada_core::OpenError;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use x509_parser::{
-    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, x509::X509Name,
-};
+
+use self::der::{Der, GeneralName};
 
 /// The facts of one certificate. They are the owner's words; an authority's signature makes them
 /// true, and is checked elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The first DNS name or URI, else the common name, else the whole subject: what stays the same
-    /// when the certificate is renewed. At most 255 bytes, never empty.
+    /// The first DNS name or URI, else the common name: what stays the same when the certificate is
+    /// renewed. 1 to 255 bytes.
     pub name: String,
     /// Every name and address it is for.
     pub names: Vec<String>,
@@ -31,31 +32,22 @@ pub struct Certificate {
 const LONGEST: usize = 255;
 
 impl Certificate {
-    /// Reads a certificate; `None` if it is none, or has no name of 1 to 255 bytes at all.
+    /// Reads a certificate; `None` if it is none, or has no name of 1 to 255 bytes.
     #[must_use]
     pub fn of(der: &CertificateDer<'_>) -> Option<Self> {
-        let (_, read) = X509Certificate::from_der(der.as_ref()).ok()?;
-        let names = names(&read);
-        let name = names.iter().find(|(_, is_own)| *is_own);
-        let name = match name {
-            Some((name, _)) => name.clone(),
-            None => common_name(read.subject()).unwrap_or_else(|| read.subject().to_string()),
-        };
-        if name.is_empty() || name.len() > LONGEST {
+        let read = Der::read(der.as_ref())?;
+        let own = read.names.iter().find_map(GeneralName::own);
+        let name = own.or(read.common_name).filter(|name| !name.is_empty())?;
+        if name.len() > LONGEST {
             return None;
         }
-        let validity = read.validity();
         Some(Self {
-            name,
-            names: names.into_iter().map(|(name, _)| name).collect(),
-            is_authority: read.is_ca(),
-            serial: read
-                .raw_serial()
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
-            not_before_ms: milliseconds(validity.not_before.timestamp()),
-            not_after_ms: milliseconds(validity.not_after.timestamp()),
+            name: name.to_owned(),
+            names: read.names.iter().filter_map(shown).collect(),
+            is_authority: read.is_authority,
+            serial: read.serial.iter().map(|b| format!("{b:02x}")).collect(),
+            not_before_ms: read.not_before_ms,
+            not_after_ms: read.not_after_ms,
         })
     }
 
@@ -67,7 +59,7 @@ impl Certificate {
         let failed = || format!("cannot read `{}`", path.display());
         let der = CertificateDer::from_pem_file(path)
             .map_err(|error| OpenError::with(failed(), error))?;
-        let what = || format!("`{}` holds a certificate that is none", path.display());
+        let what = || format!("`{}` holds no certificate with a name", path.display());
         Self::of(&der).ok_or_else(|| OpenError::new(what()))
     }
 
@@ -87,23 +79,13 @@ pub(super) fn date(ms: u64) -> String {
     }
 }
 
-/// Every alternative name, and whether it can stand for its owner: an address cannot.
-fn names(read: &X509Certificate<'_>) -> Vec<(String, bool)> {
-    let Ok(Some(extension)) = read.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) | GeneralName::URI(name) => Some(((*name).to_owned(), true)),
-        GeneralName::RFC822Name(name) => Some(((*name).to_owned(), false)),
-        GeneralName::IPAddress(octets) => Some((address(octets)?.to_string(), false)),
-        _ => None,
-    };
-    extension
-        .value
-        .general_names
-        .iter()
-        .filter_map(name)
-        .collect()
+fn shown(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::Dns(name) | GeneralName::Uri(name) | GeneralName::Mail(name) => {
+            Some((*name).to_owned())
+        }
+        GeneralName::Address(octets) => Some(address(octets)?.to_string()),
+    }
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
@@ -111,13 +93,4 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
         _ => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
     }
-}
-
-fn common_name(subject: &X509Name<'_>) -> Option<String> {
-    let name = subject.iter_common_name().next()?.as_str().ok()?;
-    Some(name.to_owned())
-}
-
-fn milliseconds(seconds: i64) -> u64 {
-    u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
 }

@@ -11,6 +11,7 @@ use crate::{
 
 use self::world::World;
 
+mod certificates;
 mod world;
 
 const SHORT: Duration = Duration::from_secs(5);
