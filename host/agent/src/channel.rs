@@ -1,4 +1,4 @@
-//! `levada channel ls`.
+//! `levada channel`.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -9,12 +9,16 @@ use crate::{
     exit::Exit,
     output::{say, say_json},
     run::runtime,
+    salvage,
     table::{Table, number, seconds, size},
 };
 
 /// Shows channels.
 pub(crate) fn channel(args: &ChannelArgs) -> Result<Exit> {
-    let ChannelVerb::Ls(args) = &args.verb;
+    let args = match &args.verb {
+        ChannelVerb::Ls(args) => args,
+        ChannelVerb::Salvage(args) => return salvage::run(args),
+    };
     let channels = runtime()?.block_on(async {
         match Place::find(args).await? {
             Ok(place) => place.channels().await.map(Ok),

@@ -155,6 +155,27 @@ pub(crate) struct ChannelArgs {
 pub(crate) enum ChannelVerb {
     /// Lists channels: how full they are, and how old their oldest event is
     Ls(PlaceArgs),
+    /// Reads what can be read of a damaged store file; changes nothing of it
+    Salvage(SalvageArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes one JSON object a line for every event, and what was found to standard error.
+
+Examples:
+  levada channel salvage /var/lib/levada/store.redb.corrupt-1 > events.jsonl
+  levada channel salvage store.redb.corrupt-1 --to salvaged    one file for each channel")]
+pub(crate) struct SalvageArgs {
+    /// The file of a store that no agent has open
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A folder for one file for each channel, instead of standard output
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: Option<PathBuf>,
+    /// The report for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

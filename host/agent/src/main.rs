@@ -18,6 +18,7 @@ mod figures;
 mod opening;
 mod plan;
 mod run;
+mod salvage;
 mod signals;
 
 mod ask;

@@ -5,7 +5,8 @@ use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc};
 use anyhow::{Context, Result, anyhow};
 use levada_admin::{Doors, Facts, Listening, View};
 use levada_config::{
-    AgentSettings, ChannelConfig, ChannelType, DeadLettersFull, Door, MemoryReservation, OnFull,
+    AgentSettings, ChannelConfig, ChannelType, DeadLettersFull, Door, MemoryReservation,
+    OnCorruption, OnFull,
 };
 use levada_core::{Stop, tasks::blocking};
 use levada_flow::{Flow, Surroundings};
@@ -179,6 +180,10 @@ fn store_params(blueprint: &Blueprint, around: &Around) -> Result<StoreParams> {
             DeadLettersFull::Block => levada_store::OnDeadLettersFull::Block,
             DeadLettersFull::DropOldest => levada_store::OnDeadLettersFull::DropOldest,
         },
+    };
+    params.on_corruption = match settings.on_corruption {
+        OnCorruption::Quarantine => levada_store::OnCorruption::Quarantine,
+        OnCorruption::Halt => levada_store::OnCorruption::Halt,
     };
     params.cache_bytes = settings.cache.as_usize();
     params.clock = Arc::clone(&around.clock);

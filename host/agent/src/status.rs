@@ -163,6 +163,20 @@ fn store(store: &Value, out: &mut String) {
             count("probe-sync-us")
         );
     }
+    if count("quarantined") > 0 {
+        let _written = write!(
+            out,
+            "; {} events were damaged",
+            number(count("quarantined"))
+        );
+    }
+    for aside in store["set-aside"].as_array().into_iter().flatten() {
+        let aside = clean(aside.as_str().unwrap_or_default());
+        let _written = write!(
+            out,
+            "; a damaged file is at {aside}: levada channel salvage reads it"
+        );
+    }
     match text("state").as_str() {
         "ok" | "not running" => out.push('\n'),
         state => {

@@ -28,11 +28,13 @@ params! {
         pub memory_reservation: MemoryReservation = "full",
         /// Memory that the store may use to keep pages at hand.
         pub cache: ByteSize = "16MiB",
+        /// What happens to a store whose file is damaged.
+        pub on_corruption: OnCorruption = "quarantine",
         /// How log lines look, and which are written.
         pub log: Option<LogSettings>,
     }
     later {
-        "flume-monitoring", "commit", "durability", "on-corruption",
+        "flume-monitoring", "commit", "durability",
         "require-signature", "trusted-keys", "trusted-compilers", "watch"
     }
 }
@@ -62,6 +64,16 @@ choice! {
     pub enum Profile {
         /// Risky settings are errors.
         Production = "production",
+    }
+}
+
+choice! {
+    /// What happens to a store whose file is damaged.
+    pub enum OnCorruption {
+        /// It is set aside as `store.redb.corrupt-<n>`, and a fresh one takes over.
+        Quarantine = "quarantine",
+        /// Nothing durable is taken or given until somebody has looked at it.
+        Halt = "halt",
     }
 }
 

@@ -25,7 +25,7 @@ mod render;
 
 pub use agent::{
     AgentSettings, DeadLetterSettings, DeadLettersFull, Door, LogLook, LogSettings,
-    MemoryReservation, Profile,
+    MemoryReservation, OnCorruption, Profile,
 };
 pub use channel::{ChannelConfig, ChannelParams, ChannelType, OnFull};
 pub use files::{Files, Place};

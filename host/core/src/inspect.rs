@@ -70,6 +70,10 @@ pub struct StoreInfo {
     pub probe_sync_us: Option<u64>,
     /// That is faster than a disk can: it may acknowledge what it has not written.
     pub probe_is_implausible: bool,
+    /// Events that were damaged, of all channels and since the store was made.
+    pub quarantined: u64,
+    /// Damaged files of the store that were set aside since the start.
+    pub set_aside: Vec<String>,
     pub dead_letters: u64,
     pub dead_letter_bytes: u64,
     /// Whether it takes what is put, if only for a while after it has room.

@@ -55,6 +55,24 @@ pub(crate) fn identities(
     sources.chain(channels).collect()
 }
 
+/// Events of all channels that were damaged.
+pub(crate) fn quarantined(ledger: &BTreeMap<CountKey, u64>) -> u64 {
+    let of_it = ledger
+        .iter()
+        .filter(|((_, counter, _), _)| *counter == Counter::Quarantined);
+    of_it.map(|(_, amount)| amount).sum()
+}
+
+/// How many events a channel must hold, if its identity is to hold.
+pub(crate) fn left_in(ledger: &BTreeMap<CountKey, u64>, part: &PartId) -> u64 {
+    let sum = |counters: &[Counter]| -> u64 {
+        let of_it = ledger.iter().filter(|((of, _, _), _)| of == part);
+        let counted = of_it.filter(|((_, counter, _), _)| counters.contains(counter));
+        counted.map(|(_, amount)| amount).sum()
+    };
+    sum(&INTO).saturating_sub(sum(&OUT_OF))
+}
+
 fn identity(
     ledger: &BTreeMap<CountKey, u64>,
     part: &PartId,

@@ -18,7 +18,7 @@ pub(crate) fn lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<Lan
     let oldest = state.queues[at].oldest().unwrap_or(state.next[at]);
     let durable = shared.channels[at].is_durable();
     let incarnation = if durable {
-        shared.incarnation
+        state.incarnation
     } else {
         shared.origin
     };

@@ -10,6 +10,7 @@ use std::{
 };
 
 use levada_core::Incarnation;
+use redb::Database;
 
 use crate::{
     ballast::Ballast,
@@ -70,29 +71,24 @@ pub(crate) fn exists(path: &Path) -> Result<bool, OpenError> {
 }
 
 /// Makes the file of a new store. It is made under another name and moved to its own when the
-/// first commit is in it: a store of that name is always whole, and what is not is never taken for
+/// first commits, which are `fill`, are in it: a store of that name is always whole, and what is not is never taken for
 /// an empty one.
-pub(crate) fn make_file(path: &Path, incarnation: Incarnation) -> Result<(), OpenError> {
+pub(crate) fn make_file(
+    path: &Path,
+    fill: impl FnOnce(&Database) -> Result<(), redb::Error>,
+) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io {
         attempt: "create",
         path: path.to_owned(),
         source,
     };
-    let unreadable = |trouble: Trouble| OpenError::Unreadable {
-        path: path.to_owned(),
-        reason: trouble.text,
-    };
+    let unreadable = |trouble: Trouble| OpenError::of(path, trouble);
     let new = path.with_extension("redb.new");
     let file = open_rw(&new, true).map_err(failed)?;
     let backend =
         FileBackend::new(Arc::new(file), Ahead::default(), Thrift::Normal).map_err(failed)?;
     let db = open_pages(backend, CACHE, Check::AsNeeded).map_err(unreadable)?;
-    let meta = Meta {
-        format: FORMAT,
-        incarnation,
-        channels: BTreeMap::new(),
-    };
-    guarded(|| scan::write_meta(&db, &meta)).map_err(unreadable)?;
+    guarded(|| fill(&db)).map_err(unreadable)?;
     guarded(|| db.close()).map_err(unreadable)?;
     let moved = File::open(&new).and_then(|file| file.sync_all());
     moved
@@ -101,37 +97,71 @@ pub(crate) fn make_file(path: &Path, incarnation: Incarnation) -> Result<(), Ope
         .map_err(failed)
 }
 
-/// Opens the file of a store, if it looks like one.
-pub(crate) fn open_file(path: &Path) -> Result<File, OpenError> {
+/// An empty store.
+pub(crate) fn empty(db: &Database, incarnation: Incarnation) -> Result<(), redb::Error> {
+    let meta = Meta {
+        format: FORMAT,
+        incarnation,
+        channels: BTreeMap::new(),
+    };
+    scan::write_meta(db, &meta)
+}
+
+/// Renames a damaged file to `<name>.corrupt-<n>`, and says what that is.
+pub(crate) fn set_aside(path: &Path) -> Result<PathBuf, OpenError> {
+    let aside = |n: u32| path.with_extension(format!("redb.corrupt-{n}"));
+    let free = (1..).map(aside).find(|aside| !aside.exists());
+    let aside = free.unwrap_or_else(|| aside(0));
+    fs::rename(path, &aside)
+        .and_then(|()| sync(path.parent().unwrap_or(path)))
+        .map_err(|source| OpenError::Io {
+            attempt: "set aside",
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(aside)
+}
+
+/// Opens the file of a store for reading only, if it looks like one.
+pub(crate) fn open_to_read(path: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Io {
         attempt: "open",
         path: path.to_owned(),
         source,
     };
-    let file = open_rw(path, false).map_err(failed)?;
-    if looks_like_redb(&file).map_err(failed)? {
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let reason = if looks_like_redb(&file).map_err(failed)? {
         return Ok(file);
-    }
-    Err(OpenError::Unreadable {
-        path: path.to_owned(),
-        reason: "it is no redb file".into(),
-    })
+    } else if length < 2 * 4096 {
+        format!("it has only {length} bytes: no store is that short")
+    } else {
+        "it is no redb file".into()
+    };
+    let path = path.to_owned();
+    Err(OpenError::Damaged { path, reason })
 }
 
-/// How much space is kept ahead in the file and beside it, on the disk it lies on.
-pub(crate) fn space(dir: &Path, file: &File) -> Result<(Ahead, Ballast), OpenError> {
-    let ask = || Ok((Disk::space(file)?, file.metadata()?.len()));
-    let (space, used) = ask().map_err(|source| OpenError::Io {
-        attempt: "ask for the free space of",
-        path: dir.to_owned(),
+/// Opens the file of a store, if it looks like one, with the space that is kept in it and beside
+/// it on the disk it lies on.
+pub(crate) fn open_file(path: &Path) -> Result<(File, Ahead, Ballast), OpenError> {
+    open_to_read(path)?;
+    let open = || {
+        let file = open_rw(path, false)?;
+        let (space, used) = (Disk::space(&file)?, file.metadata()?.len());
+        Ok((file, space, used))
+    };
+    let (file, space, used) = open().map_err(|source| OpenError::Io {
+        attempt: "open",
+        path: path.to_owned(),
         source,
     })?;
     let ahead = Ahead::on(space, used);
-    let ballast = Ballast::new(dir, ahead.least);
+    let ballast = Ballast::new(path.parent().unwrap_or(path), ahead.least);
     if space.is_none_or(|space| space.free > space.left_free() + 2 * ahead.least) {
         ballast.take_on();
     }
-    Ok((ahead, ballast))
+    Ok((file, ahead, ballast))
 }
 
 /// Whether the file begins as redb's do and has the two pages that even an empty one has. Checked

@@ -49,7 +49,7 @@ impl Shared {
         let letters = state.rooms.get(DEAD);
         StoreInfo {
             path: self.path.display().to_string(),
-            incarnation: self.incarnation.to_string(),
+            incarnation: state.incarnation.to_string(),
             file_bytes: self.meter.length.load(Ordering::Relaxed),
             commits: self.metrics.commits.get(),
             flushes: self.meter.flushes.get(),
@@ -59,6 +59,12 @@ impl Shared {
             probe_sync_us: probed
                 .map(|probed| u64::try_from(probed.as_micros()).unwrap_or(u64::MAX)),
             probe_is_implausible: probed.is_some_and(|probed| probe::is_implausible(*probed)),
+            quarantined: audit::quarantined(&state.ledger),
+            set_aside: state
+                .set_aside
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
             dead_letters: letters.events,
             dead_letter_bytes: letters.bytes,
             works: matches!(state.status, Status::Open | Status::Closing),

@@ -22,6 +22,7 @@ mod audit;
 mod inspect;
 mod metrics;
 mod offline;
+mod salvage;
 
 mod open;
 mod scan;
@@ -44,6 +45,8 @@ mod meter;
 mod overlay;
 mod pages;
 mod probe;
+mod raw;
+mod rescue;
 mod trouble;
 
 #[doc(hidden)]
@@ -53,9 +56,10 @@ pub use audit::Identity;
 pub use change::ChannelError;
 pub use offline::Offline;
 pub use params::{
-    Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,
-    StoreParams,
+    Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnCorruption, OnDeadLettersFull, OnFull,
+    OpenError, StoreParams,
 };
+pub use salvage::{SalvageReport, Salvaged, salvage};
 pub use stores::{Closed, Stores, open};
 pub use writer::Border;
 

@@ -55,10 +55,7 @@ impl Offline {
             path: path.clone(),
             source,
         };
-        let unreadable = |trouble: Trouble| OpenError::Unreadable {
-            path: path.clone(),
-            reason: trouble.text,
-        };
+        let unreadable = |trouble: Trouble| OpenError::of(&path, trouble);
         let file = File::open(&path).map_err(io_error)?;
         let lock = Lock::take(dir)?;
         let file_bytes = file.metadata().map_err(io_error)?.len();
@@ -119,6 +116,8 @@ impl Inspect for Offline {
             sync_p99_us: 0,
             probe_sync_us: None,
             probe_is_implausible: false,
+            quarantined: audit::quarantined(&self.found.ledger),
+            set_aside: Vec::new(),
             dead_letters: self.found.letters,
             dead_letter_bytes: self.found.letter_bytes,
             works: true,

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
     sync::{Arc, Condvar, Mutex, OnceLock, RwLock, atomic::AtomicU64},
+    time::Duration,
 };
 
 use levada_core::{Chance, Incarnation, ledger::channel_part};
@@ -20,12 +21,13 @@ use crate::{
     lock::Lock,
     meter::Meter,
     metrics::{self, Metrics},
-    pages::{Check, Pages},
+    pages::{Check, Home, Pages},
     params::{
-        Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,
-        StoreParams,
+        Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnCorruption, OnDeadLettersFull, OnFull,
+        OpenError, StoreParams,
     },
     queue::Queue,
+    rescue::Rescued,
     room::{DEAD, Need, Room, Rooms},
     scan::{self, FORMAT, Found, Meta},
     shared::{Base, Inbox, Shared, State, Status},
@@ -49,43 +51,35 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     folder::make(&dir)?;
     let lock = Lock::take(&dir)?;
     let path = dir.join(FILE);
-    let unreadable = |trouble: Trouble| OpenError::Unreadable {
-        path: path.clone(),
-        reason: trouble.text,
-    };
     let meter = Meter::new(&registry);
     // A quarter of the memory is for rows that were just written, the rest for pages.
     let row_cache = cache_bytes / 4;
-    let (disk, ahead, ballast): (Arc<dyn Disk>, _, _) = match params.backend {
-        Backend::Disk(disk, ahead) => (disk, ahead, None),
-        Backend::Default => {
-            if !folder::exists(&path)? {
-                folder::make_file(&path, draw(&chance, &path)?)?;
-            }
-            let file = folder::open_file(&path)?;
-            let (ahead, ballast) = folder::space(&dir, &file)?;
-            (Arc::new(file), ahead, Some(ballast))
-        }
-    };
-    let mut pages = Pages {
-        disk,
-        ahead,
-        meter: Arc::clone(&meter),
+    let setup = Setup {
+        path: &path,
+        channels: &channels,
+        chance: &chance,
+        meter: &meter,
         cache: cache_bytes - row_cache,
         delay: params.sync_delay,
-        ballast,
-        thrift: Thrift::Normal,
-        control: None,
+        on_corruption: params.on_corruption,
     };
-    let db = pages.open(Check::AsNeeded).map_err(unreadable)?;
-    let meta = settle_meta(&db, &path, &channels, &chance)?;
-    let found = guarded(|| scan::scan(&db)).map_err(unreadable)?;
+    let mut set_aside = Vec::new();
+    let (pages, db, meta, found) = match setup.open(&params.backend) {
+        Err(OpenError::Damaged { reason, .. }) if setup.may_set_aside(&params.backend) => {
+            let mut rescued = Rescued::read(&path);
+            let why = Trouble::damage(reason);
+            set_aside.push(rescued.replace(&path, draw(&chance, &path)?, &why)?);
+            setup.open(&params.backend)?
+        }
+        opened => opened?,
+    };
     check_orphans(&meta, &found, &channels)?;
     let base = Base {
         db: Some(db),
         lock: Some(lock),
     };
-    let (state, resume) = state_of(&meta, found, &channels, dead_letters);
+    let (mut state, resume) = state_of(&meta, found, &channels, dead_letters);
+    state.set_aside = set_aside;
     let queued: u64 = state.queues.iter().map(Queue::events).sum();
     let shared = Arc::new(Shared {
         metrics: Metrics::new(&registry),
@@ -99,7 +93,6 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         base: RwLock::new(base),
         meter,
         clock,
-        incarnation: meta.incarnation,
         origin: draw(&chance, &path)?,
         next_origin: AtomicU64::new(0),
         nonces: Chance::seeded(chance.bits()),
@@ -111,6 +104,63 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     metrics::show_gauges(&registry, &shared);
     info!(path = %shared.path.display(), queued, "store opened");
     Ok((Arc::clone(&shared), Writer::new(shared, pages, resume)))
+}
+
+/// What every attempt to open a file needs.
+struct Setup<'a> {
+    path: &'a Path,
+    channels: &'a [ChannelSpec],
+    chance: &'a Chance,
+    meter: &'a Arc<Meter>,
+    cache: usize,
+    delay: Duration,
+    on_corruption: OnCorruption,
+}
+
+impl Setup<'_> {
+    /// Opens the pages, makes them if there are none, and reads what is in them.
+    fn open(&self, backend: &Backend) -> Result<(Pages, Database, Meta, Found), OpenError> {
+        let (disk, ahead, home): (Arc<dyn Disk>, _, _) = match backend {
+            Backend::Disk(disk, ahead) => (Arc::clone(disk), ahead.clone(), None),
+            Backend::Default => {
+                if !folder::exists(self.path)? {
+                    let incarnation = draw(self.chance, self.path)?;
+                    folder::make_file(self.path, |db| folder::empty(db, incarnation))?;
+                }
+                let (file, ahead, ballast) = folder::open_file(self.path)?;
+                let home = Home {
+                    ballast,
+                    on_corruption: self.on_corruption,
+                };
+                (Arc::new(file), ahead, Some(home))
+            }
+        };
+        let is_file = home.is_some();
+        let mut pages = Pages {
+            disk,
+            ahead,
+            meter: Arc::clone(self.meter),
+            cache: self.cache,
+            delay: self.delay,
+            home,
+            thrift: Thrift::Normal,
+            control: None,
+        };
+        let broken = |trouble| OpenError::of(self.path, trouble);
+        let db = pages.open(Check::AsNeeded).map_err(broken)?;
+        let meta = guarded(|| scan::read_meta(&db)).map_err(broken)?;
+        if meta.is_none() && is_file {
+            let path = self.path.to_owned();
+            return Err(OpenError::Foreign { path });
+        }
+        let meta = settle_meta(&db, meta, self.path, self.channels, self.chance)?;
+        let found = guarded(|| scan::scan(&db)).map_err(broken)?;
+        Ok((pages, db, meta, found))
+    }
+
+    fn may_set_aside(&self, backend: &Backend) -> bool {
+        matches!(backend, Backend::Default) && self.on_corruption == OnCorruption::Quarantine
+    }
 }
 
 fn draw(chance: &Chance, path: &Path) -> Result<Incarnation, OpenError> {
@@ -136,18 +186,14 @@ fn no_name_twice(channels: &[ChannelSpec]) -> Result<(), OpenError> {
     }
 }
 
-/// Reads the meta table, checks the format, and gives new channels their numbers.
+/// Checks the format, and gives new channels their numbers.
 fn settle_meta(
     db: &Database,
+    found: Option<Meta>,
     path: &Path,
     channels: &[ChannelSpec],
     chance: &Chance,
 ) -> Result<Meta, OpenError> {
-    let unreadable = |trouble: Trouble| OpenError::Unreadable {
-        path: path.to_owned(),
-        reason: trouble.text,
-    };
-    let found = guarded(|| scan::read_meta(db)).map_err(unreadable)?;
     let fresh = found.is_none();
     let mut meta = match found {
         Some(meta) => meta,
@@ -167,7 +213,8 @@ fn settle_meta(
         meta.channels.entry(spec.name.to_string()).or_insert(next);
     }
     if fresh || meta.channels.len() > known {
-        guarded(|| scan::write_meta(db, &meta)).map_err(unreadable)?;
+        let written = guarded(|| scan::write_meta(db, &meta));
+        written.map_err(|trouble| OpenError::of(path, trouble))?;
     }
     Ok(meta)
 }
@@ -270,6 +317,8 @@ fn state_of(
             .collect(),
         queues,
         status: Status::Open,
+        incarnation: meta.incarnation,
+        set_aside: Vec::new(),
         full: false,
         trouble: None,
     };

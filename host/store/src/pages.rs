@@ -9,6 +9,7 @@ use crate::{
     disk::Disk,
     file::{Ahead, Control, FileBackend, Thrift},
     meter::{Meter, Metered},
+    params::OnCorruption,
     trouble::{Trouble, guarded},
 };
 
@@ -20,11 +21,19 @@ pub(crate) struct Pages {
     pub(crate) meter: Arc<Meter>,
     pub(crate) cache: usize,
     pub(crate) delay: Duration,
-    /// Space that is held for a full disk, where it can be.
-    pub(crate) ballast: Option<Ballast>,
+    /// What belongs to a file in a folder.
+    pub(crate) home: Option<Home>,
     pub(crate) thrift: Thrift,
     /// Steers what is open. It must not write any more when something else does.
     pub(crate) control: Option<Control>,
+}
+
+/// What belongs to a file in a folder, and to no other disk.
+#[derive(Debug)]
+pub(crate) struct Home {
+    /// Space that is held for a full disk.
+    pub(crate) ballast: Ballast,
+    pub(crate) on_corruption: OnCorruption,
 }
 
 /// How much of the file an open looks at.
@@ -56,7 +65,7 @@ impl Pages {
     /// The disk is full: gives up what is held for that, before the next [`open`](Self::open).
     pub(crate) fn save(&mut self) {
         self.thrift = Thrift::Lean;
-        if let Some(ballast) = &self.ballast {
+        if let Some(Home { ballast, .. }) = &self.home {
             ballast.drop_it();
         }
     }
@@ -66,12 +75,12 @@ impl Pages {
         let Some(control) = &self.control else {
             return false;
         };
-        if !control.has_room(self.ballast.as_ref().map_or(0, Ballast::bytes)) {
+        if !control.has_room(self.home.as_ref().map_or(0, |home| home.ballast.bytes())) {
             return false;
         }
         self.thrift = Thrift::Normal;
         control.spend();
-        if let Some(ballast) = &self.ballast {
+        if let Some(Home { ballast, .. }) = &self.home {
             ballast.take_on();
         }
         true

@@ -1,12 +1,21 @@
 //! What a store is opened with, and why that can fail.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use levada_core::{Chance, ChannelName, Clock, SystemClock};
 use levada_telemetry::Registry;
 use thiserror::Error;
 
-use crate::{disk::Disk, file::Ahead};
+use crate::{
+    disk::Disk,
+    file::Ahead,
+    trouble::{Trouble, TroubleKind},
+};
 
 /// Everything a store needs to be opened.
 #[derive(Debug)]
@@ -22,6 +31,8 @@ pub struct StoreParams {
     pub chance: Chance,
     pub registry: Registry,
     pub backend: Backend,
+    /// Only of the default backend: another disk has no place to set a file aside.
+    pub on_corruption: OnCorruption,
     /// Added to every sync of the file: a slow disk for benchmarks. Zero in production.
     pub sync_delay: Duration,
 }
@@ -39,6 +50,7 @@ impl StoreParams {
             chance: Chance::system(),
             registry: Registry::new(),
             backend: Backend::Default,
+            on_corruption: OnCorruption::default(),
             sync_delay: Duration::ZERO,
         }
     }
@@ -112,6 +124,16 @@ pub enum OnDeadLettersFull {
     DropOldest,
 }
 
+/// What happens to a store whose file is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCorruption {
+    /// It is set aside as `store.redb.corrupt-<n>`, and a fresh one takes over.
+    #[default]
+    Quarantine,
+    /// The store stays failed, for people to look at.
+    Halt,
+}
+
 /// What the pages are kept in.
 #[derive(Default)]
 pub enum Backend {
@@ -146,6 +168,10 @@ pub enum OpenError {
     InUse { path: PathBuf, holder: String },
     #[error("cannot open the store `{path}`: {reason}")]
     Unreadable { path: PathBuf, reason: String },
+    #[error("the store `{path}` is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("`{path}` is a redb file of another program: move it away, or name another folder")]
+    Foreign { path: PathBuf },
     #[error("the store `{path}` has format {found}, this version reads up to {known}")]
     Format {
         path: PathBuf,
@@ -159,4 +185,15 @@ pub enum OpenError {
     Orphaned { channel: String, events: u64 },
     #[error("channel `{channel}` is given twice")]
     Twice { channel: String },
+}
+
+impl OpenError {
+    /// What went wrong with the file at this path.
+    pub(crate) fn of(path: &Path, trouble: Trouble) -> Self {
+        let (path, reason) = (path.to_owned(), trouble.text);
+        match trouble.kind {
+            TroubleKind::Damage => Self::Damaged { path, reason },
+            TroubleKind::Full | TroubleKind::Io => Self::Unreadable { path, reason },
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Meta {
 
 const FORMAT_KEY: &str = "format";
 const INCARNATION_KEY: &str = "incarnation";
-const CHANNEL_KEY: &str = "channel/";
+pub(crate) const CHANNEL_KEY: &str = "channel/";
 
 /// Everything that is kept in memory while a store is open.
 #[derive(Debug, Default)]
@@ -185,6 +185,18 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
     }
     found.numbers(&txn)?;
     Ok(found)
+}
+
+/// Reads marks, counters and heads, as far as it comes.
+pub(crate) fn small(db: &Database, found: &mut Found) -> Result<(), redb::Error> {
+    let small = db.begin_read()?.open_table(SMALL)?;
+    for what in [keys::COUNTER, keys::HEAD, keys::MARK] {
+        for entry in small.range(&[what][..]..&[what + 1][..])? {
+            let (key, value) = entry?;
+            found.small(key.value(), value.value());
+        }
+    }
+    Ok(())
 }
 
 /// Reads where the writer goes on, and nothing else.

@@ -95,6 +95,15 @@ struct Tally {
     bytes: u64,
 }
 
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.dead += other.dead;
+        self.discarded += other.discarded;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Changes what is in memory, and notes what has to be written.
 fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec<Vec<u8>>) {
     let picks = std::mem::take(&mut hold.picks);
@@ -107,21 +116,28 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
     } = settlement;
     let durable = hold.shared.channels[hold.channel].is_durable();
     let mut tally = Tally::default();
+    let mut known = &effects.counts[..];
     let mut lengths = hold.batch.lengths();
     let mut at = 0;
     for pick in picks {
-        let split = split(&pick, &outcomes, at, &mut lengths, &mut tally);
+        let mut here = Tally::default();
+        let split = split(&pick, &outcomes, at, &mut lengths, &mut here);
         at += pick.places.len();
         let queue = &mut state.queues[hold.channel];
         queue.give_back(pick.first, &split.back, Some(hold.attempts + 1));
         if split.gone.len() > 0 {
-            let after = queue.remove(pick.first, &split.gone, split.bytes);
-            if let Some(after) = after.filter(|_| durable) {
+            let Some(after) = queue.remove(pick.first, &split.gone, split.bytes) else {
+                // Its row was set aside with a damaged file, and is counted there.
+                known = &[];
+                continue;
+            };
+            if durable {
                 state
                     .inbox
                     .touched
                     .insert((hold.channel, pick.first), after);
             }
+            tally.add(here);
         }
     }
     let gone = tally.delivered + tally.dead + tally.discarded;
@@ -136,7 +152,7 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
     }
     let writes = durable || !letters.is_empty() || !state.inbox.marks.is_empty();
     state.inbox.letters.extend(letters);
-    count(state, &hold.shared, hold.channel, tally, &effects.counts);
+    count(state, &hold.shared, hold.channel, tally, known);
     let at = now();
     if writes {
         state.inbox.rows_changed(at);

@@ -53,8 +53,6 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Of the hop: drawn when the store was made.
-    pub(crate) incarnation: Incarnation,
     /// Of the origin ids: drawn at every open.
     pub(crate) origin: Incarnation,
     pub(crate) next_origin: AtomicU64,
@@ -85,6 +83,10 @@ pub(crate) struct State {
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
     /// The position that each channel gives next.
     pub(crate) next: Vec<u64>,
+    /// Of the hop: drawn when the file was made.
+    pub(crate) incarnation: Incarnation,
+    /// Damaged files that were set aside since the start.
+    pub(crate) set_aside: Vec<PathBuf>,
     pub(crate) status: Status,
     /// The disk is full: little is put, until there is space again.
     pub(crate) full: bool,

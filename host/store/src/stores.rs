@@ -184,7 +184,7 @@ impl Stores {
     /// The store's own incarnation, which hops use (delivery contract D1.4).
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        self.shared.incarnation
+        self.shared.lock().incarnation
     }
 
     /// Where rows that have left a channel ended, oldest first: at least the last 1,024.

@@ -2,18 +2,21 @@
 //! on; or it gives up for a while (delivery contract D5.3 to D5.5).
 
 use std::{
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use levada_core::PutError;
+use levada_core::{Incarnation, PutError};
 use tracing::{error, info, warn};
 
 use super::{Step, Work, Writer, refuse_all};
 use crate::{
+    folder,
     open::beyond,
     pages::Check,
-    room::DEAD,
+    params::{OnCorruption, OpenError},
+    rescue::Rescued,
+    room::{DEAD, Need},
     scan::{self, Found},
     shared::Status,
     trouble::{Trouble, TroubleKind, guarded},
@@ -34,6 +37,8 @@ pub(super) struct Recovery {
     pending: Option<Work>,
     /// The disk is full: when it is asked for space again, and when something is written again.
     full: Option<Full>,
+    /// When a damaged file was set aside.
+    replaced: Option<Instant>,
 }
 
 /// A full disk.
@@ -61,6 +66,10 @@ impl Writer {
             Err(trouble.clone())
         } else {
             self.reopen()
+        };
+        let opened = match opened {
+            Err(cause) if cause.kind == TroubleKind::Damage => self.replace(cause, now),
+            other => other,
         };
         match opened {
             Ok(found) => self.go_on(found, work, trouble, now),
@@ -163,6 +172,74 @@ impl Writer {
         let took = started.elapsed();
         info!(?took, "the store's file was opened again");
         Ok(found)
+    }
+
+    /// Sets a damaged file aside and goes on with a fresh one, if that is wanted and helps.
+    fn replace(&mut self, why: Trouble, now: Instant) -> Result<Found, Trouble> {
+        let wanted = self.pages.home.as_ref().map(|home| home.on_corruption);
+        let last = self.recovery.replaced.replace(now);
+        let again = last.is_some_and(|last| now.saturating_duration_since(last) < WITHIN);
+        if wanted != Some(OnCorruption::Quarantine) || again {
+            return Err(why);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut base = shared.base.write().unwrap_or_else(PoisonError::into_inner);
+        drop(guarded(|| {
+            base.db.take().map_or(Ok(()), redb::Database::close)
+        }));
+        let incarnation = Incarnation(shared.nonces.id()?);
+        let mut rescued = self.rescued();
+        rescued.read_letters(&shared.path);
+        let unmade = |error: OpenError| Trouble::io(error.to_string());
+        let aside = rescued
+            .replace(&shared.path, incarnation, &why)
+            .map_err(unmade)?;
+        let (file, ahead, _) = folder::open_file(&shared.path).map_err(unmade)?;
+        self.pages.disk = Arc::new(file);
+        self.pages.ahead = ahead;
+        let db = self.pages.open(Check::AsNeeded)?;
+        let found = guarded(|| scan::resume(&db))?;
+        base.db = Some(db);
+        drop(base);
+        // No number of the damaged file is one of the fresh one.
+        self.commits = 0;
+        let mut state = shared.lock();
+        state.trouble = None;
+        state.incarnation = incarnation;
+        state.set_aside.push(aside);
+        state.ledger = rescued.ledger;
+        state.inbox.touched.clear();
+        for (room, channel) in shared.channels.iter().enumerate() {
+            if channel.is_durable() {
+                let lost = std::mem::take(&mut state.queues[room]);
+                let (bytes, events) = (lost.bytes(), lost.events());
+                state.rooms.release(&[Need {
+                    room,
+                    bytes,
+                    events,
+                }]);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What memory knows better than a damaged file.
+    fn rescued(&self) -> Rescued {
+        let state = self.shared.lock();
+        let durable = self.shared.channels.iter().enumerate();
+        let durable = durable.filter(|(_, channel)| channel.is_durable());
+        let mut rescued = Rescued {
+            ledger: state.ledger.clone(),
+            marks: state.marks.clone(),
+            ..Rescued::default()
+        };
+        for (at, channel) in durable {
+            rescued
+                .channels
+                .insert(channel.name.to_string(), channel.id);
+            rescued.next.insert(channel.id, state.next[at]);
+        }
+        rescued
     }
 
     /// Takes the writer's numbers from the disk, and what was being written as what it became.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use levada_core::{Counter, MarkWrite, Outcomes, Store, inspect::Inspect};
-use levada_store::{ChannelKind, Offline, OpenError, StoreParams};
+use levada_store::{ChannelKind, Offline, OnCorruption, OpenError, StoreParams};
 
 use crate::place::{
     channel, check_audit, crashed_copy, drain, lease, numbered, numbers, open, open_in, part, put,
@@ -111,8 +111,12 @@ fn what_is_no_store_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
         fs::write(&path, bytes).unwrap();
-        let error = levada_store::open(StoreParams::new(dir.path(), one())).unwrap_err();
-        assert!(matches!(error, OpenError::Unreadable { .. }), "{error}");
+        let params = StoreParams {
+            on_corruption: OnCorruption::Halt,
+            ..StoreParams::new(dir.path(), one())
+        };
+        let error = levada_store::open(params).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("store.redb"), "{error}");
         // Nothing of it was changed.
         assert_eq!(fs::read(&path).unwrap(), bytes);

@@ -3,6 +3,7 @@
 
 mod broken;
 mod contract;
+mod damage;
 mod disk;
 mod faults;
 mod full;
