@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod faults;
 mod full;
+mod golden;
 mod grouping;
 mod hop;
 mod model;
