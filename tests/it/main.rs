@@ -7,6 +7,7 @@ mod bad_http;
 mod bad_mqtt;
 mod breaker;
 mod connected;
+mod contract;
 mod drain;
 mod end_to_end;
 mod flume;
