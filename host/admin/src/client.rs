@@ -4,7 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, client::conn::http1, header::HOST};
+use hyper::{Method, Request, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{net::UnixStream, time};
@@ -13,6 +13,8 @@ use crate::doors::SOCKET;
 
 /// A stuck agent is to be found out, not waited for.
 const WITHIN: Duration = Duration::from_secs(10);
+/// An order may have handlers compiled, and waits until what it ends has ended.
+const ORDER_WITHIN: Duration = Duration::from_secs(300);
 /// A whole dead letter, as hex, and the largest list stay below this.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -40,6 +42,23 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`]; [`AskError::NotRunning`] if no agent runs there.
 pub async fn ask(data: &Path, path_and_query: &str) -> Result<(u16, Bytes), AskError> {
+    send(data, Method::GET, path_and_query, WITHIN).await
+}
+
+/// Has the agent that runs on a data folder do something; the status code and the body.
+///
+/// # Errors
+/// [`AskError`]; [`AskError::NotRunning`] if no agent runs there.
+pub async fn order(data: &Path, path_and_query: &str) -> Result<(u16, Bytes), AskError> {
+    send(data, Method::POST, path_and_query, ORDER_WITHIN).await
+}
+
+async fn send(
+    data: &Path,
+    method: Method,
+    path_and_query: &str,
+    within: Duration,
+) -> Result<(u16, Bytes), AskError> {
     let shown = || data.display().to_string();
     let stream = match UnixStream::connect(data.join(SOCKET)).await {
         Ok(stream) => stream,
@@ -58,7 +77,7 @@ pub async fn ask(data: &Path, path_and_query: &str) -> Result<(u16, Bytes), AskE
             });
         }
     };
-    match time::timeout(WITHIN, exchange(stream, path_and_query)).await {
+    match time::timeout(within, exchange(stream, method, path_and_query)).await {
         Ok(answer) => answer.map_err(AskError::Broken),
         Err(_) => Err(AskError::Silent { data: shown() }),
     }
@@ -66,10 +85,13 @@ pub async fn ask(data: &Path, path_and_query: &str) -> Result<(u16, Bytes), AskE
 
 async fn exchange(
     stream: UnixStream,
+    method: Method,
     path_and_query: &str,
 ) -> Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path_and_query)
+    let request = Request::builder()
+        .method(method)
+        .uri(path_and_query)
         .header(HOST, "levada")
         .body(Empty::<Bytes>::new())?;
     let exchange = async {

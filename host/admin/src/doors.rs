@@ -1,11 +1,16 @@
 //! Binding the two doors and answering at them.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -102,13 +107,15 @@ impl Doors {
         let Self { tcp, socket } = self;
         let tcp = async {
             if let Some((listener, inbound)) = tcp {
-                serve(listener, inbound, Door::Tcp, &view, stop).await;
+                let nobody = Arc::default();
+                serve(listener, inbound, (Door::Tcp, nobody), &view, stop).await;
             }
         };
         let socket = async {
             if let Some(listener) = socket {
                 let inbound = Inbound::default();
-                serve(Box::new(listener), inbound, Door::Socket, &view, stop).await;
+                let door = (Door::Socket, Arc::clone(&listener.callers));
+                serve(Box::new(listener), inbound, door, &view, stop).await;
             }
         };
         tokio::join!(tcp, socket);
@@ -131,7 +138,7 @@ async fn bind(at: SocketAddr, transport: &dyn Transport) -> Result<Box<dyn Liste
 async fn serve(
     listener: Box<dyn Listener>,
     inbound: Inbound,
-    door: Door,
+    (door, callers): (Door, Callers),
     view: &View,
     stop: &Stop,
 ) {
@@ -140,11 +147,15 @@ async fn serve(
         Door::Socket => SOCKET_CONNECTIONS,
     });
     let (view, stopped) = (view.clone(), stop.clone());
-    let handle = move |accepted| connection(accepted, door, view.clone(), stopped.clone());
+    let handle = move |accepted: Accepted| {
+        let mut callers = callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let by = callers.remove(&accepted.peer.port()).unwrap_or_default();
+        connection(accepted, (door, by), view.clone(), stopped.clone())
+    };
     accept_until(listener, inbound, &connections, "admin", stop, handle).await;
 }
 
-async fn connection(accepted: Accepted, door: Door, view: View, stop: Stop) {
+async fn connection(accepted: Accepted, (door, by): (Door, String), view: View, stop: Stop) {
     let Accepted {
         stream,
         peer,
@@ -152,8 +163,8 @@ async fn connection(accepted: Accepted, door: Door, view: View, stop: Stop) {
         admission,
     } = accepted;
     let service = service_fn(|request| {
-        let view = &view;
-        async move { Ok::<_, Infallible>(answer(view, door, &request).await) }
+        let (view, by) = (&view, &by);
+        async move { Ok::<_, Infallible>(answer(view, door, by, &request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -179,7 +190,12 @@ async fn connection(accepted: Accepted, door: Door, view: View, stop: Stop) {
 struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    callers: Callers,
+    accepted: AtomicU16,
 }
+
+/// Who is calling, as the system says; by the number that stands for the port of a peer.
+type Callers = Arc<Mutex<HashMap<u16, String>>>;
 
 impl Socket {
     fn bind(path: &Path) -> io::Result<Self> {
@@ -192,6 +208,8 @@ impl Socket {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            callers: Callers::default(),
+            accepted: AtomicU16::default(),
         })
     }
 }
@@ -200,7 +218,14 @@ impl Socket {
 impl Listener for Socket {
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
         let (stream, _) = self.listener.accept().await?;
-        Ok((Box::new(stream), NOWHERE))
+        let who = stream.peer_cred()?;
+        let pid = who.pid().map(|pid| format!(" pid {pid}"));
+        let who = format!("uid {}{}", who.uid(), pid.unwrap_or_default());
+        // Far fewer connections are open at once than there are numbers.
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.insert(number, who);
+        Ok((Box::new(stream), SocketAddr::new(NOWHERE.ip(), number)))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

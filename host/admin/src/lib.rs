@@ -5,17 +5,20 @@
 //! ask. [`Doors::open`] binds both, [`Doors::serve`] answers from a [`View`] until the agent stops,
 //! and [`ask`] is the other side for the command line.
 //!
-//! This crate changes nothing in an agent, and never sends a header that a browser would act on.
+//! What changes something is a POST on the socket, done by the agent behind [`Operate`]. This crate
+//! itself changes nothing in an agent, and never sends a header that a browser would act on.
 
 mod audit;
 mod client;
 mod doors;
 mod health;
+mod operate;
 mod routes;
 mod view;
 
 pub use audit::{Audit, AuditRow, audit};
-pub use client::{AskError, ask};
+pub use client::{AskError, ask, order};
 pub use doors::{Doors, OpenError, SOCKET};
 pub use health::{Health, HealthState};
+pub use operate::{Done, Operate, Order, Reload};
 pub use view::{Facts, Listening, View, letter, letters, settled_audit};

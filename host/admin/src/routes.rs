@@ -5,13 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Uri,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use levada_core::tasks::blocking;
 use serde::Serialize;
 
-use crate::view::{View, letter, letters, settled_audit};
+use crate::{
+    operate::{Done, Order, Reload},
+    view::{View, letter, letters, settled_audit},
+};
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 
@@ -31,8 +34,15 @@ const JSON: &str = "application/json";
 const LETTERS: usize = 100;
 const MOST_LETTERS: usize = 1000;
 
-/// Answers one request. Bodies are never read: nothing here takes one.
-pub(crate) async fn answer<B>(view: &View, door: Door, request: &Request<B>) -> Answer {
+/// Answers one request of `by`. Bodies are never read: nothing here takes one.
+pub(crate) async fn answer<B>(view: &View, door: Door, by: &str, request: &Request<B>) -> Answer {
+    if request.method() == Method::POST && door == Door::Socket {
+        return match order(request.uri()) {
+            Some(Ok(order)) => done(view.operate.carry_out(order, by).await),
+            Some(Err(known)) => problem(StatusCode::BAD_REQUEST, known),
+            None => not_found(),
+        };
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered");
         refused
@@ -55,6 +65,26 @@ pub(crate) async fn answer<B>(view: &View, door: Door, request: &Request<B>) -> 
             Some(Ok(id)) => one_letter(view, id).await,
             Some(Err(_)) | None => not_found(),
         },
+    }
+}
+
+/// What a POST asks for; `None` if there is nothing of that name.
+fn order(uri: &Uri) -> Option<Result<Order, &'static str>> {
+    if uri.path() == "/reload" {
+        let reload = Reload::parse(uri.query().unwrap_or_default());
+        let known = "known are dry-run, drain=CHANNEL and discard=CHANNEL";
+        return Some(reload.map(Order::Reload).ok_or(known));
+    }
+    let letter = uri.path().strip_prefix("/dead-letters/")?;
+    let letter = letter.strip_suffix("/replay")?.parse().ok()?;
+    Some(Ok(Order::Replay { letter }))
+}
+
+fn done(done: Done) -> Answer {
+    match done {
+        Done::Well(body) => json(StatusCode::OK, &body),
+        Done::Refused(body) => json(StatusCode::UNPROCESSABLE_ENTITY, &body),
+        Done::Failed(body) => json(StatusCode::SERVICE_UNAVAILABLE, &body),
     }
 }
 

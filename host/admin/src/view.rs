@@ -1,6 +1,10 @@
 //! What the doors show, gathered when somebody asks.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use levada_core::{
     Clock, Stop,
@@ -16,12 +20,15 @@ use tokio::time::sleep;
 use crate::{
     audit::{Audit, audit},
     health::Health,
+    operate::Operate,
 };
 
 /// A running agent, as operators may see it. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
-    pub facts: Arc<Facts>,
+    pub facts: Arc<Mutex<Facts>>,
+    /// Does what operators ask.
+    pub operate: Arc<dyn Operate>,
     pub status: Status,
     pub inspect: Arc<dyn Inspect>,
     pub registry: Registry,
@@ -30,7 +37,7 @@ pub struct View {
     pub stop: Stop,
 }
 
-/// What does not change while an agent runs.
+/// What changes at most when an agent is reloaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Facts {
@@ -56,9 +63,9 @@ pub struct Listening {
 /// The JSON of `/status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct StatusPage<'a> {
+pub(crate) struct StatusPage {
     #[serde(flatten)]
-    facts: &'a Facts,
+    facts: Facts,
     now_ms: u64,
     health: Health,
     parts: Vec<PartStatus>,
@@ -85,12 +92,17 @@ impl View {
         health
     }
 
-    pub(crate) fn status_page(&self) -> StatusPage<'_> {
+    fn facts(&self) -> Facts {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.clone()
+    }
+
+    pub(crate) fn status_page(&self) -> StatusPage {
         let (parts, channels) = (self.status.parts(), self.inspect.channels());
         let store = self.inspect.store();
         let health = self.judge(&parts, &channels, store.as_ref());
         StatusPage {
-            facts: &self.facts,
+            facts: self.facts(),
             now_ms: self.clock.wall_ms(),
             health,
             parts,
@@ -103,7 +115,7 @@ impl View {
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View")
-            .field("facts", &self.facts)
+            .field("facts", &self.facts())
             .finish_non_exhaustive()
     }
 }

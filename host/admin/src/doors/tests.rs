@@ -12,7 +12,7 @@ use levada_telemetry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::{ask, audit::tests::channel, view::Facts};
+use crate::{Done, Operate, Order, ask, audit::tests::channel, order, view::Facts};
 
 /// A store with 40 dead letters and one channel that is even.
 #[derive(Debug)]
@@ -101,6 +101,17 @@ impl Store for Shown {
     }
 }
 
+#[async_trait]
+impl Operate for Shown {
+    async fn carry_out(&self, order: Order, by: &str) -> Done {
+        match order {
+            Order::Replay { letter: 7 } => Done::Well(serde_json::json!({ "by": by })),
+            Order::Replay { .. } => Done::Refused(serde_json::json!({ "error": "no letter" })),
+            Order::Reload(reload) => Done::Well(format!("{reload:?}").into()),
+        }
+    }
+}
+
 /// A view of an agent without parts.
 pub(crate) fn view() -> View {
     let registry = Registry::new();
@@ -119,20 +130,27 @@ pub(crate) fn view() -> View {
         panic!("a flow without parts opens at once");
     };
     View {
-        facts: Arc::new(Facts {
+        operate: Arc::new(Shown),
+        facts: Arc::new(Mutex::new(Facts {
             agent: "gw".into(),
             version: "0",
             pid: 1,
             started_ms: 0,
             listening: Vec::new(),
             risks: Vec::new(),
-        }),
+        })),
         status: flow.status(),
         inspect: Arc::new(Shown),
         registry,
         clock: Arc::new(SystemClock),
         stop: Stopper::new().1,
     }
+}
+
+/// The user who runs this test owns what it made.
+fn owner(folder: &Path) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(folder).unwrap().uid()
 }
 
 #[tokio::test]
@@ -157,6 +175,18 @@ async fn both_doors_answer_until_the_agent_stops() {
     let (status, body) = ask(folder.path(), "/channels").await.unwrap();
     assert_eq!(status, 200);
     assert!(body.starts_with(b"[{\"name\":\"main\""));
+    let (status, body) = order(folder.path(), "/dead-letters/7/replay")
+        .await
+        .unwrap();
+    let me = format!("uid {} pid {}", owner(folder.path()), std::process::id());
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &said["by"]), (200, &me.into()));
+    let (status, _) = order(folder.path(), "/dead-letters/8/replay")
+        .await
+        .unwrap();
+    assert_eq!(status, 422);
+    let answer = raw(tcp, "POST /reload HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
     let answer = raw(tcp, "GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(
