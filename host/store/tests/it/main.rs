@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
 mod broken;
+mod channels;
 mod contract;
 mod damage;
 mod disk;
