@@ -33,6 +33,19 @@ pub enum Change {
     Rewired,
 }
 
+impl Change {
+    /// The word in JSON and in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Replaced => "replaced",
+            Self::Rewired => "rewired",
+        }
+    }
+}
+
 impl Difference {
     /// What makes `new` of `old`.
     #[must_use]

@@ -4,6 +4,7 @@ mod fake_parts;
 mod fake_store;
 
 mod balance;
+mod changes;
 mod drains;
 mod groups;
 mod hops;
