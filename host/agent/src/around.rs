@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use levada_core::{Chance, Clock, SystemClock};
-use levada_net::{Tcp, Transport};
+use levada_net::{Handover, Tcp, Transport};
 use levada_telemetry::Registry;
 
 /// Metrics, time, chance and the network of one agent.
@@ -24,7 +24,7 @@ impl Around {
             registry: Registry::new(),
             clock: Arc::new(SystemClock),
             chance: Chance::system(),
-            transport: Arc::new(Tcp),
+            transport: Arc::new(Handover::new(Arc::new(Tcp))),
         }
     }
 }

@@ -24,20 +24,9 @@ pub(crate) struct Place {
 impl Place {
     /// Finds the agent; `None` after the reason was shown.
     pub(crate) async fn find(args: &PlaceArgs) -> Result<Result<Self, Exit>> {
-        let (data, config) = match &args.data {
-            Some(data) => (data.clone(), None),
-            None => {
-                let loaded = load(&args.conf);
-                let config = loaded.agent.unwrap_or_default();
-                // A mistake elsewhere in the file is no reason not to look at the agent.
-                match &config.settings {
-                    Some(settings) => (settings.data.clone(), Some(config)),
-                    None => {
-                        show_problems(loaded.problems, &loaded.files, args.json);
-                        return Ok(Err(Exit::Usage));
-                    }
-                }
-            }
+        let (data, config) = match data_of(args) {
+            Ok(found) => found,
+            Err(exit) => return Ok(Err(exit)),
         };
         let mut place = Self {
             data,
@@ -151,6 +140,25 @@ impl Place {
                 "the agent says: {}",
                 answer["error"].as_str().unwrap_or("nothing")
             ),
+        }
+    }
+}
+
+/// An agent's data folder, and its configuration if that was given; or the reason is shown.
+pub(crate) fn data_of(
+    args: &PlaceArgs,
+) -> std::result::Result<(PathBuf, Option<AgentConfig>), Exit> {
+    if let Some(data) = &args.data {
+        return Ok((data.clone(), None));
+    }
+    let loaded = load(&args.conf);
+    let config = loaded.agent.unwrap_or_default();
+    // A mistake elsewhere in the file is no reason not to look at the agent.
+    match &config.settings {
+        Some(settings) => Ok((settings.data.clone(), Some(config))),
+        None => {
+            show_problems(loaded.problems, &loaded.files, args.json);
+            Err(Exit::Usage)
         }
     }
 }

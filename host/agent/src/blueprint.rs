@@ -23,7 +23,6 @@ use crate::{crossing, kinds::Kinds};
 pub(crate) struct Blueprint {
     pub(crate) settings: AgentSettings,
     /// The table `[agent]`, as it was written.
-    #[expect(dead_code, reason = "a reload compares it")]
     pub(crate) table: Table,
     pub(crate) admin_tls: Option<ListenerTls>,
     pub(crate) channels: Vec<ChannelConfig>,

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use levada_core::ByteSize;
+use levada_core::{ByteSize, ChannelName};
 
 use crate::{exit::Exit, handler::HandlerArgs, pki::PkiArgs};
 
@@ -14,6 +14,7 @@ use crate::{exit::Exit, handler::HandlerArgs, pki::PkiArgs};
 Examples:
   levada check --conf edge.toml        is the configuration right, and what will it need
   levada run --conf edge.toml          run an agent in the foreground; SIGTERM drains it
+  levada reload --conf edge.toml       change the running agent, part by part
   levada status --conf edge.toml       who waits for what, how full the channels are
   levada dlq ls --conf edge.toml       events that nobody could handle, and why
   levada explain --type mqtt           every key of a part
@@ -33,6 +34,8 @@ pub(crate) enum Verb {
     Check(CheckArgs),
     /// Shows the parts of an agent, its channels and what waits for what
     Status(PlaceArgs),
+    /// Has a running agent read its configuration again, and become what it says
+    Reload(ReloadArgs),
     /// Checks that what came in is what went out or is still there
     Audit(PlaceArgs),
     /// Shows dead letters: events that nobody could handle
@@ -65,6 +68,7 @@ Examples:
   levada run --conf base.toml --conf site.toml     several files make one configuration
 
 SIGTERM or SIGINT: stop in order, within `shutdown-deadline`. A second one: stop now.
+SIGHUP: read the configuration again, as `levada reload` does.
 --json writes the problems of a configuration, and log lines, as JSON.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -122,6 +126,8 @@ pub(crate) enum DlqVerb {
     Ls(DlqLsArgs),
     /// Shows one dead letter with everything that is known about it
     Show(DlqShowArgs),
+    /// Puts dead letters back at the part that rejected them
+    Replay(DlqReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +149,51 @@ pub(crate) struct DlqShowArgs {
     pub(crate) id: u64,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The agent must run: a dead letter goes through what comes after the part that rejected it, and
+leaves the dead letters in the same transaction. What is rejected again is a new dead letter.
+
+Examples:
+  levada dlq replay 7 --conf edge.toml
+  levada dlq replay 7 8 9 --data /var/lib/levada")]
+pub(crate) struct DlqReplayArgs {
+    /// Ids of letters, as `levada dlq ls` shows them
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<u64>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// The running agent reads the files that it was started with.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The running agent reads the files again that it was started with; --conf or --data only say which
+agent. All or nothing: if anything is wrong, it runs on as before. Parts whose settings are the same
+are not touched. A channel that is configured no more must be empty, unless it is named here.
+
+Examples:
+  levada reload --conf edge.toml --dry-run       what would change
+  levada reload --conf edge.toml
+  levada reload --conf edge.toml --drain old     `old` goes when its sinks have emptied it
+  levada reload --conf edge.toml --discard old   `old` goes, and the events in it are lost
+
+Exit codes: 0 reloaded, 1 a part could not be opened, 2 the configuration is wrong; with 1 and 2
+nothing has changed.")]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Only says what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A channel that is configured no more: its sinks empty it, then it goes
+    #[arg(long, value_name = "CHANNEL", value_parser = channel_name)]
+    pub(crate) drain: Vec<ChannelName>,
+    /// A channel that is configured no more: it goes with its events, counted
+    #[arg(long, value_name = "CHANNEL", value_parser = channel_name)]
+    pub(crate) discard: Vec<ChannelName>,
 }
 
 #[derive(Debug, Args)]
@@ -217,6 +268,10 @@ pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit
             _ => Exit::Usage,
         }
     })
+}
+
+fn channel_name(text: &str) -> Result<ChannelName, String> {
+    ChannelName::new(text).ok_or_else(|| "not the name of a channel".into())
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

@@ -1,4 +1,4 @@
-//! `levada dlq ls` and `levada dlq show`.
+//! `levada dlq ls`, `levada dlq show` and `levada dlq replay`.
 
 use std::fmt::Write;
 
@@ -10,6 +10,7 @@ use crate::{
     ask::Place,
     cli::{DlqArgs, DlqLsArgs, DlqShowArgs, DlqVerb},
     exit::Exit,
+    order,
     output::{clean, complain, say, say_json},
     run::runtime,
     table::{Table, number, size},
@@ -23,6 +24,7 @@ pub(crate) fn dlq(args: &DlqArgs) -> Result<Exit> {
     match &args.verb {
         DlqVerb::Ls(args) => list(args),
         DlqVerb::Show(args) => show(args),
+        DlqVerb::Replay(args) => order::replay(args),
     }
 }
 

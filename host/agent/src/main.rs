@@ -17,6 +17,7 @@ mod check;
 mod figures;
 mod opening;
 mod plan;
+mod reload;
 mod run;
 mod salvage;
 mod signals;
@@ -27,6 +28,7 @@ mod channel;
 mod dlq;
 mod explain;
 mod handler;
+mod order;
 mod pki;
 mod status;
 
@@ -65,6 +67,7 @@ fn obey(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Run(run) => run::run(&run),
         Verb::Check(check) => check::check(&check),
         Verb::Status(place) => status::status(&place),
+        Verb::Reload(reload) => order::reload(&reload),
         Verb::Audit(place) => audit::audit(&place),
         Verb::Dlq(dlq) => dlq::dlq(&dlq),
         Verb::Channel(channel) => channel::channel(&channel),

@@ -1,6 +1,6 @@
 //! From a blueprint to an open agent: store, handlers, flow, doors. Starts nothing.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, sync::Arc};
+use std::{fs::DirBuilder, net::SocketAddr, os::unix::fs::DirBuilderExt, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
 use levada_admin::{Doors, Facts, Listening, View};
@@ -20,6 +20,7 @@ use crate::{
     blueprint::{Blueprint, CheckedHandler},
     crossing, figures,
     plan::{Loaded, LoadedHandler, plan},
+    reload::{Configured, Current, Reloader},
 };
 
 /// Everything of an agent, open and not started.
@@ -28,15 +29,15 @@ pub(crate) struct Opened {
     pub(crate) flow: Flow,
     pub(crate) doors: Doors,
     pub(crate) facts: Facts,
-    /// The sandbox: its thread keeps the guests' time.
-    pub(crate) handlers: Option<Handlers>,
+    pub(crate) current: Current,
 }
 
 /// The sandbox, and the handlers in it.
 #[derive(Default)]
 pub(crate) struct Sandbox {
-    handlers: Option<Handlers>,
-    loaded: Loaded,
+    /// Its thread keeps the guests' time.
+    pub(crate) handlers: Option<Handlers>,
+    pub(crate) loaded: Loaded,
 }
 
 /// Compiles or finds every handler. A handler that does not load is a wrong configuration.
@@ -61,9 +62,11 @@ pub(crate) async fn open(
     sandbox: Sandbox,
     around: &Around,
 ) -> Result<Opened> {
-    let Sandbox { handlers, loaded } = sandbox;
     let data = blueprint.settings.data.clone();
-    let params = store_params(&blueprint, around)?;
+    let share = figures::durable_share(&data, &blueprint.channels)?;
+    let channels = blueprint.channels.iter();
+    let channels: Vec<_> = channels.map(|channel| configured(channel, share)).collect();
+    let params = store_params(&blueprint.settings, &channels, around);
     let store = blocking(move || levada_store::open(params)).await?;
     let admin = match blueprint.settings.admin {
         Door::At(at) => {
@@ -77,7 +80,7 @@ pub(crate) async fn open(
         Door::Off => None,
     };
     let doors = Doors::open(admin, &data, &*around.transport).await?;
-    let facts = facts(&blueprint, &doors, around);
+    let facts = facts(&blueprint, doors.tcp_addr(), around);
     let surroundings = Surroundings {
         store: Arc::clone(&store) as _,
         inspect: Arc::clone(&store) as _,
@@ -85,13 +88,21 @@ pub(crate) async fn open(
         clock: Arc::clone(&around.clock),
         chance: around.chance.clone(),
     };
-    let flow = Flow::open(plan(blueprint, &loaded), surroundings).await?;
+    let table = blueprint.table.clone();
+    let plan = plan(blueprint, &sandbox.loaded);
+    let flow = Flow::open(plan.clone(), surroundings).await?;
     Ok(Opened {
         store,
         flow,
         doors,
         facts,
-        handlers,
+        current: Current {
+            table,
+            channels,
+            plan,
+            sandbox,
+            draining: Vec::new(),
+        },
     })
 }
 
@@ -127,19 +138,19 @@ async fn load_all(handlers: &Handlers, wanted: &[CheckedHandler]) -> Result<Load
     let mut loaded = Loaded::new();
     for handler in wanted {
         let part = &handler.part;
-        let ready = load_one(handlers, handler).await;
+        let ready = load_one(handlers, handler, made_of(handler).await).await;
         let ready = ready.with_context(|| format!("cannot load `{part}`"))?;
         loaded.insert(part.clone(), ready);
     }
     Ok(loaded)
 }
 
-/// Loads a handler, whatever was loaded before.
+/// Loads a handler that is [`made_of`] this, whatever was loaded before.
 pub(crate) async fn load_one(
     handlers: &Handlers,
     handler: &CheckedHandler,
+    made_of: String,
 ) -> Result<LoadedHandler> {
-    let made_of = made_of(handler).await;
     let loaded = handlers.load(&handler.part, &handler.spec).await;
     let interceptor = loaded.map_err(|error| match error.help() {
         Some(help) => anyhow!("{:#}; {help}", anyhow::Error::from(error)),
@@ -165,15 +176,10 @@ pub(crate) async fn made_of(handler: &CheckedHandler) -> String {
     handler.table.to_json() + &digest
 }
 
-fn store_params(blueprint: &Blueprint, around: &Around) -> Result<StoreParams> {
-    let settings = &blueprint.settings;
-    let share = figures::durable_share(&settings.data, &blueprint.channels)?;
-    let channels = blueprint
-        .channels
-        .iter()
-        .map(|channel| spec(channel, share));
+fn store_params(settings: &AgentSettings, channels: &[Configured], around: &Around) -> StoreParams {
     let letters = settings.dead_letters.clone().unwrap_or_default();
-    let mut params = StoreParams::new(&settings.data, channels.collect());
+    let specs = channels.iter().map(|channel| channel.spec.clone());
+    let mut params = StoreParams::new(&settings.data, specs.collect());
     params.dead_letters = DeadLetterSpec {
         capacity_bytes: letters.capacity.0,
         on_full: match letters.on_full {
@@ -189,7 +195,16 @@ fn store_params(blueprint: &Blueprint, around: &Around) -> Result<StoreParams> {
     params.clock = Arc::clone(&around.clock);
     params.chance = around.chance.clone();
     params.registry = around.registry.clone();
-    Ok(params)
+    params
+}
+
+/// A channel with what the store is told of it; `durable_share` is what a durable one may have at
+/// most if nothing is said.
+pub(crate) fn configured(channel: &ChannelConfig, durable_share: u64) -> Configured {
+    Configured {
+        config: channel.clone(),
+        spec: spec(channel, durable_share),
+    }
 }
 
 fn spec(channel: &ChannelConfig, durable_share: u64) -> ChannelSpec {
@@ -210,7 +225,8 @@ fn spec(channel: &ChannelConfig, durable_share: u64) -> ChannelSpec {
     }
 }
 
-fn facts(blueprint: &Blueprint, doors: &Doors, around: &Around) -> Facts {
+/// What operators are told of an agent; `admin` is where its TCP door is.
+fn facts(blueprint: &Blueprint, admin: Option<SocketAddr>, around: &Around) -> Facts {
     let (mut listening, mut risks) = (Vec::new(), Vec::new());
     for source in &blueprint.sources {
         let Some(at) = crossing::listens(source) else {
@@ -234,7 +250,7 @@ fn facts(blueprint: &Blueprint, doors: &Doors, around: &Around) -> Facts {
             table.path
         ));
     }
-    if let Some(at) = doors.tcp_addr() {
+    if let Some(at) = admin {
         listening.push(Listening {
             part: "admin".into(),
             at,
@@ -255,10 +271,24 @@ fn facts(blueprint: &Blueprint, doors: &Doors, around: &Around) -> Facts {
     }
 }
 
+/// The facts of an agent that was reloaded: its door and its start stay.
+pub(crate) fn facts_after(before: &Facts, blueprint: &Blueprint, around: &Around) -> Facts {
+    let admin = before.listening.iter().find(|door| door.part == "admin");
+    Facts {
+        started_ms: before.started_ms,
+        ..facts(blueprint, admin.map(|door| door.at), around)
+    }
+}
+
 /// What the doors show of an open agent.
-pub(crate) fn view(opened: &Opened, around: &Around, stop: Stop) -> View {
+pub(crate) fn view(
+    opened: &Opened,
+    around: &Around,
+    (stop, reloader): (Stop, &Arc<Reloader>),
+) -> View {
     View {
-        facts: Arc::new(opened.facts.clone()),
+        facts: Arc::clone(&reloader.facts),
+        operate: Arc::clone(reloader) as _,
         status: opened.flow.status(),
         inspect: Arc::clone(&opened.store) as _,
         registry: around.registry.clone(),

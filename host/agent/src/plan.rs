@@ -120,7 +120,7 @@ fn sink(sink: Checked<SinkConfig, Box<dyn Sink>>) -> SinkPlan {
 }
 
 /// Some keys of a table as text; the order in the file does not matter.
-fn only(table: &Table, wanted: impl Fn(&str) -> bool) -> String {
+pub(crate) fn only(table: &Table, wanted: impl Fn(&str) -> bool) -> String {
     let mut part = table.clone();
     part.entries.retain(|(key, _)| wanted(&key.name));
     part.entries.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));

@@ -1,13 +1,16 @@
 //! `levada run`: configuration, blueprint, open, run, drain.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use levada_config::{AgentSettings, LogLook};
 use levada_core::{PartId, Problem, Problems, Stopper, TaskSet, settings::Span, tasks::blocking};
 use levada_flow::{OpenErrors, PartError};
 use levada_telemetry::{LogFormat, LogSetup, init_logs};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -19,6 +22,7 @@ use crate::{
     opening::{self, Opened},
     output::{clean, complain},
     reading::Reading,
+    reload::Reloader,
     signals::Signals,
 };
 
@@ -39,7 +43,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     };
     start_logs(&blueprint.settings, args.conf.json)?;
     let places = blueprint.places();
-    match runtime()?.block_on(live(blueprint, &around)) {
+    match runtime()?.block_on(live(blueprint, &around, &args.conf.conf)) {
         Err(error) => {
             let unopened = error.downcast::<OpenErrors>()?;
             show_problems(placed(&unopened, &places), &files, args.conf.json);
@@ -50,7 +54,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
 }
 
 /// Parts that could not be opened, with the places of their tables.
-fn placed(unopened: &OpenErrors, places: &BTreeMap<PartId, Span>) -> Problems {
+pub(crate) fn placed(unopened: &OpenErrors, places: &BTreeMap<PartId, Span>) -> Problems {
     let mut problems = Problems::new();
     for PartError { part, error } in &unopened.0 {
         let mut message = error.to_string();
@@ -86,12 +90,13 @@ pub(crate) fn runtime() -> Result<Runtime> {
         .context("cannot start the threads")
 }
 
-async fn live(blueprint: Blueprint, around: &Around) -> Result<Exit> {
+async fn live(blueprint: Blueprint, around: &Around, conf: &[PathBuf]) -> Result<Exit> {
     let settings = blueprint.settings.clone();
     let signals = Signals::take().context("cannot take signals")?;
     let (stopper, stop) = Stopper::new();
     let mut watchers = TaskSet::new();
-    watchers.spawn("signals", signals.pass_on(stopper));
+    let (hang_ups, hung_up) = mpsc::channel(1);
+    watchers.spawn("signals", signals.pass_on(stopper, hang_ups));
     let sandbox = tokio::select! {
         sandbox = opening::load(&blueprint, around) => sandbox,
         () = stop.draining() => return Ok(Exit::Ok),
@@ -103,7 +108,7 @@ async fn live(blueprint: Blueprint, around: &Around) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let opened = tokio::select! {
+    let mut opened = tokio::select! {
         opened = opening::open(blueprint, sandbox, around) => opened?,
         () = stop.draining() => {
             info!("stopped before everything was open");
@@ -111,13 +116,12 @@ async fn live(blueprint: Blueprint, around: &Around) -> Result<Exit> {
         }
     };
     opening::announce(&settings, &opened.facts);
-    let view = opening::view(&opened, around, stop.clone());
+    let reloader = Arc::new(Reloader::new(&mut opened, around, conf));
+    watchers.spawn("reload", Arc::clone(&reloader).on_hang_up(hung_up));
+    watchers.spawn("drained channels", Arc::clone(&reloader).remove_drained());
+    let view = opening::view(&opened, around, (stop.clone(), &reloader));
     let Opened {
-        store,
-        flow,
-        doors,
-        handlers,
-        facts: _,
+        store, flow, doors, ..
     } = opened;
     // The doors close last: until then operators see how the stop goes on.
     let (close_doors, doors_stop) = Stopper::new();
@@ -127,12 +131,12 @@ async fn live(blueprint: Blueprint, around: &Around) -> Result<Exit> {
     let drained = flow.run(&stop, settings.shutdown_deadline).await;
 
     let closed = blocking(move || store.close()).await;
-    drop(handlers);
     close_doors.drain();
     if !operators.join(DOORS_CLOSE).await {
         operators.abort().await;
     }
     watchers.abort().await;
+    drop(reloader);
     if let Some(reason) = closed.unclean {
         error!(%reason, "the store was not closed in order; the next start repairs it");
         return Ok(Exit::Failed);

@@ -1,9 +1,12 @@
-//! Signals: the first one drains, the second one stops at once.
+//! Signals: the first one drains, the second one stops at once; SIGHUP reloads.
 
 use std::io;
 
 use levada_core::Stopper;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::Sender,
+};
 use tracing::{info, warn};
 
 /// The signals an agent listens to.
@@ -24,15 +27,16 @@ impl Signals {
         })
     }
 
-    /// Passes signals on for as long as it is polled.
-    pub(crate) async fn pass_on(mut self, stopper: Stopper) {
+    /// Passes signals on for as long as it is polled: SIGHUP to `hang_ups`, where one is enough
+    /// however many come.
+    pub(crate) async fn pass_on(mut self, stopper: Stopper, hang_ups: Sender<()>) {
         let mut asked = false;
         loop {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",
                 Some(()) = self.interrupt.recv() => "SIGINT",
                 Some(()) = self.hang_up.recv() => {
-                    warn!("SIGHUP: reload is not in this version; restart to change anything");
+                    let _one_waits_already = hang_ups.try_send(()).is_err();
                     continue;
                 }
             };
