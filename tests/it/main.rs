@@ -16,5 +16,7 @@ mod gateway;
 mod groups;
 mod hostile;
 mod kill;
+mod letters;
 mod network;
 mod readme;
+mod reload;

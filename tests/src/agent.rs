@@ -76,13 +76,7 @@ impl Agent {
             .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
         let admin = place::free_address()?;
         let config = folder.join(format!("{name}.toml"));
-        let data = folder.join("data");
-        let text = format!(
-            "[agent]\nname = \"{name}\"\ndata = {:?}\nadmin = \"{admin}\"\n\n{parts}",
-            data.display().to_string()
-        );
-        fs::write(&config, text).with_context(|| format!("cannot write `{}`", config.display()))?;
-        Ok(Self {
+        let agent = Self {
             name: name.to_owned(),
             folder,
             admin,
@@ -91,7 +85,22 @@ impl Agent {
             child: None,
             kills: 0,
             slowest_restart: Duration::ZERO,
-        })
+        };
+        agent.configure(parts)?;
+        Ok(agent)
+    }
+
+    /// Writes another configuration; a running agent does not read it by itself.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn configure(&self, parts: &str) -> Result<()> {
+        let (name, admin) = (&self.name, self.admin);
+        let data = self.data().display().to_string();
+        let text =
+            format!("[agent]\nname = \"{name}\"\ndata = {data:?}\nadmin = \"{admin}\"\n\n{parts}");
+        let path = self.config.display();
+        fs::write(&self.config, text).with_context(|| format!("cannot write `{path}`"))
     }
 
     /// The agent runs on that host. Its admin address is that host's own.
