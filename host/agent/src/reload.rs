@@ -21,7 +21,7 @@ use levada_core::{
     inspect::Inspect, ledger::channel_part, tasks::blocking,
 };
 use levada_flow::{ChangeError, Control, Plan};
-use levada_store::{ChannelSpec, Stores};
+use levada_store::{ChannelError, ChannelSpec, Stores};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc},
@@ -154,46 +154,17 @@ impl Reloader {
 
     /// Channels first, then the parts, then what is not needed any more.
     async fn become_next(&self, current: &mut Current, next: Next, order: &Reload) -> Result<()> {
-        let mut undo = Vec::new();
-        for change in &next.channels_changed {
-            match change {
-                ChannelChange::Removed(_) => {}
-                ChannelChange::Added(new) => {
-                    self.set_channel(new.clone()).await?;
-                    undo.push(None);
-                }
-                ChannelChange::Changed { old, new } => {
-                    self.set_channel(new.clone()).await?;
-                    undo.push(Some(old.clone()));
-                }
+        let changes = &next.channels_changed;
+        let changed = match self.set_channels(changes).await {
+            Ok(()) => {
+                let changed = self.control.change(next.plan.clone()).await;
+                changed.map_err(Into::into)
             }
-        }
-        if let Err(error) = self.control.change(next.plan.clone()).await {
-            let added = next
-                .channels_changed
-                .iter()
-                .filter_map(ChannelChange::added);
-            for name in added {
-                // Nobody has put anything into it.
-                self.store.remove_channel(name)?;
-            }
-            for old in undo.into_iter().flatten() {
-                self.set_channel(old).await?;
-            }
-            return Err(error.into());
-        }
-        for name in next
-            .channels_changed
-            .iter()
-            .filter_map(ChannelChange::removed)
-        {
-            if next.draining.contains(name) {
-                continue;
-            }
-            if order.discard.iter().any(|word| word == name.as_str()) {
-                self.discard(name).await?;
-            }
-            self.store.remove_channel(name)?;
+            Err(error) => Err(error),
+        };
+        if let Err(error) = changed {
+            self.unset_channels(changes).await;
+            return Err(error);
         }
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = next.facts;
         current.table = next.table;
@@ -201,10 +172,53 @@ impl Reloader {
         current.plan = next.plan;
         next.sandbox.put_into(&mut current.sandbox);
         current.draining = next.draining;
+        let removed = changes.iter().filter_map(ChannelChange::removed);
+        for name in removed.filter(|name| !current.draining.contains(name)) {
+            if let Err(error) = self.remove(name, order).await {
+                // Nothing uses it any more; the next start will speak of what is in it.
+                error!(channel = %name, error = %format_args!("{error:#}"), "channel not removed");
+            }
+        }
         if !current.draining.is_empty() {
             self.drains.notify_one();
         }
         Ok(())
+    }
+
+    async fn remove(&self, name: &ChannelName, order: &Reload) -> Result<()> {
+        if order.discard.iter().any(|word| word == name.as_str()) {
+            self.discard(name).await?;
+        }
+        Ok(self.store.remove_channel(name)?)
+    }
+
+    async fn set_channels(&self, changes: &[ChannelChange]) -> Result<()> {
+        for change in changes {
+            match change {
+                ChannelChange::Removed(_) => {}
+                ChannelChange::Added(new) | ChannelChange::Changed { new, .. } => {
+                    self.set_channel(new.clone()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the channels what they were. Nobody has put anything into those that were added.
+    async fn unset_channels(&self, changes: &[ChannelChange]) {
+        for change in changes {
+            let undone = match change {
+                ChannelChange::Removed(_) => Ok(()),
+                ChannelChange::Changed { old, .. } => self.set_channel(old.clone()).await,
+                ChannelChange::Added(new) => match self.store.remove_channel(&new.name) {
+                    Err(ChannelError::None { .. }) | Ok(()) => Ok(()),
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(error) = undone {
+                error!(error = %format_args!("{error:#}"), "a channel is not what it was");
+            }
+        }
     }
 
     fn facts(&self) -> Facts {
