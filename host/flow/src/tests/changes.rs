@@ -165,7 +165,7 @@ async fn a_successor_that_cannot_open_leaves_everything_as_it_was() {
         let ChangeError::Open(errors) = error else {
             panic!("{error}");
         };
-        assert_eq!(errors.to_string(), "sources.s: no such broker");
+        assert_eq!(errors.0[0].error.to_string(), "no such broker");
         eventually(|| {
             flow.parts()
                 .iter()
