@@ -319,7 +319,9 @@ impl<'a> Running<'a> {
                 Ok(())
             }
             Then::Hold { why, after, error } => {
-                self.appetite.failed();
+                if self.hold.is_none() {
+                    self.appetite.failed();
+                }
                 self.hold(why, after, &error);
                 Ok(())
             }
@@ -417,7 +419,11 @@ impl<'a> Running<'a> {
             Why::Refused => (&self.with.metrics.refused, &mut self.refused),
         };
         metric.add(1);
-        back_off.next()
+        match self.hold {
+            // What was on its way together fails together: that is one failure.
+            Some(until) => until.saturating_duration_since(Instant::now()),
+            None => back_off.next(),
+        }
     }
 
     fn wait(&mut self, wait: Duration, error: &str) {
