@@ -45,6 +45,12 @@ impl Replies {
         Self { inbound, serial }
     }
 
+    /// Whether the peer has ended the connection, or said something, although no call waits for a
+    /// reply. Waits for nothing; of use only then.
+    pub async fn is_disturbed(&mut self) -> bool {
+        self.inbound.is_disturbed().await
+    }
+
     /// Waits for the reply to the oldest call that has none. A wait that failed or was cancelled
     /// leaves the connection of no use.
     ///

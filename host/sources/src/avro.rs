@@ -3,7 +3,11 @@
 //! The answer OK follows one commit in every required channel. Calls of one connection are taken
 //! one after the other, so that what a peer sends in order is stored in order.
 
+mod calls;
 mod connection;
+mod lanes;
+mod session;
+mod turns;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -46,8 +50,10 @@ params! {
         pub max_connections_per_ip: usize = 100,
         /// How long a peer may be silent before it is disconnected.
         pub idle_timeout: Duration = "60s",
+        /// Whether repeats are told apart by what a Levada says that has proved no name. Somebody
+        /// who can forge that can make events pass for repeats.
+        pub trust_plaintext: bool = false,
     }
-    later { "trust-plaintext" }
 }
 
 choice! {
@@ -201,6 +207,7 @@ impl AvroSource {
             self.params.put_timeout,
             self.chance.clone(),
             self.metrics.clone(),
+            self.params.trust_plaintext,
         )
     }
 }
@@ -213,6 +220,7 @@ struct Metrics {
     ok: Counter,
     failed: Counter,
     violations: Counter,
+    hops: session::Metrics,
 }
 
 impl Metrics {
@@ -231,12 +239,20 @@ impl Metrics {
         let refused = "Connections that an avro source refused because of a limit.";
         let violations = "Connections that an avro source ended because the peer broke the \
                           protocol or a limit.";
+        let sessions = "Sessions that other Levadas opened";
+        let baselines = "Sessions that began without what was before, as a lane's first does";
+        let repeats = "Events that were received before and not stored again";
         Self {
             open: registry.gauge("levada_avro_connections", open, &labels),
             refused: counter("levada_avro_refused_connections", refused, &labels),
             ok: calls("ok"),
             failed: calls("failed"),
             violations: counter("levada_avro_violations", violations, &labels),
+            hops: session::Metrics {
+                sessions: counter("levada_hop_sessions", sessions, &labels),
+                baselines: counter("levada_hop_baselines", baselines, &labels),
+                repeats: counter("levada_hop_repeated_events", repeats, &labels),
+            },
         }
     }
 }

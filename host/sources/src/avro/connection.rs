@@ -8,12 +8,19 @@ use levada_core::{
     batch::{Checked, FaultKind},
 };
 use levada_net::{Accepted, Backoff, Throttle};
-use levada_rpc::{Call, Meta, Server, ServerError, ServerParams, Status};
+use levada_rpc::{
+    Meta, Server, ServerError, ServerParams,
+    hop::{self, Open, Welcome},
+};
 use levada_telemetry::Gauge;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
-use crate::avro::Metrics;
+use super::{
+    Metrics,
+    calls::Calls,
+    session::{Hops, Load, WINDOW},
+};
 
 /// How long to wait before a put is tried again inside one call.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -30,12 +37,13 @@ pub(super) struct Place {
 
 /// What the connections of a source share.
 pub(super) struct Shared {
-    place: Place,
+    pub(super) place: Place,
     server: ServerParams,
     put_timeout: Duration,
     chance: Chance,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     complaints: Throttle,
+    pub(super) hops: Hops,
 }
 
 /// Serves a connection until its peer or the stop signal ends it. A call in hand is finished.
@@ -43,12 +51,12 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let Accepted {
         stream,
         peer,
-        identity: _,
+        identity,
         admission: _admission,
     } = accepted;
-    let _open = Open::new(&shared.metrics.open);
+    let _counted = Counted::new(&shared.metrics.open);
     let mut server = Server::new(stream, shared.server);
-    let Err(error) = shared.serve(&mut server).await else {
+    let Err(error) = shared.serve(&mut server, identity.name()).await else {
         return;
     };
     let part = &shared.place.part;
@@ -70,7 +78,14 @@ impl Shared {
         put_timeout: Duration,
         chance: Chance,
         metrics: Metrics,
+        trust_plaintext: bool,
     ) -> Self {
+        let hops = Hops::new(
+            place.part.clone(),
+            &*place.out,
+            trust_plaintext,
+            metrics.hops.clone(),
+        );
         let complaints = Throttle::new(COMPLAIN_EVERY);
         Self {
             place,
@@ -79,76 +94,112 @@ impl Shared {
             chance,
             metrics,
             complaints,
+            hops,
         }
     }
 
-    async fn serve(&self, server: &mut Server) -> Result<(), ServerError> {
-        loop {
-            // A call that is not complete yet was not executed: its peer sends it elsewhere.
-            let next = tokio::select! {
-                biased;
-                () = self.place.stop.draining() => return Ok(()),
-                next = server.next() => next?,
-            };
-            let Some(Call {
-                checked,
-                meta: _,
-                token,
-            }) = next
-            else {
-                return Ok(());
-            };
-            let status = self.take(checked).await;
-            server.reply(token, status, &Meta::new()).await?;
-        }
+    async fn serve(&self, server: &mut Server, peer: Option<&str>) -> Result<(), ServerError> {
+        let stop = &self.place.stop;
+        let opening = tokio::select! {
+            biased;
+            () = stop.draining() => return Ok(()),
+            opening = server.opening(hop::KEY) => opening?,
+        };
+        let Some(opening) = opening else {
+            return Calls::new(self, None).serve(server).await;
+        };
+        let open = match Open::decode(&opening.value) {
+            Ok(open) => open,
+            Err(error) => {
+                let error = ServerError::Message(error);
+                server.refuse(opening, &error.report()).await?;
+                return Err(error);
+            }
+        };
+        let begun = tokio::select! {
+            biased;
+            () = stop.draining() => return Ok(()),
+            begun = self.hops.begin(&open, peer, &*self.place.out) => begun,
+        };
+        let Some((session, standing)) = begun else {
+            return Ok(());
+        };
+        let welcome = Welcome {
+            standing,
+            window: WINDOW,
+            max_frame: self.server.max_frame as u64,
+            zstd: false,
+        };
+        let mut meta = Meta::new();
+        meta.set(hop::KEY, welcome.encode());
+        server.welcome(opening, &meta).await?;
+        Calls::new(self, Some(session)).serve(server).await
     }
 
-    /// Stores the events of a call; the status to answer.
-    async fn take(&self, checked: Checked) -> Status {
-        match self.store(checked).await {
+    /// Stores the events of a call.
+    pub(super) async fn take(&self, load: Load) -> Result<(), PutError> {
+        let stored = self.store(load).await;
+        match &stored {
             Ok(()) => {
                 fail_point!("source-after-commit-before-ack");
-                self.metrics.ok.add(1);
-                Status::Ok
             }
-            Err(error) => {
-                debug!(source = %self.place.part, %error, "call answered FAILED");
-                self.metrics.failed.add(1);
-                Status::Failed
-            }
+            Err(error) => debug!(source = %self.place.part, %error, "call answered FAILED"),
         }
+        stored
     }
 
     /// Puts a batch. What no channel could ever hold is put in parts; an event that is too large
     /// alone becomes a dead letter, because its peer would send it for ever.
     ///
-    /// If a later part fails the earlier ones are stored, and come again with the whole batch.
-    async fn store(&self, checked: Checked) -> Result<(), PutError> {
+    /// If a later part fails the earlier ones are stored: a hop knows it by its mark, to another
+    /// peer they come again with the whole batch.
+    async fn store(&self, load: Load) -> Result<(), PutError> {
         let deadline = Instant::now() + self.put_timeout;
+        let Load {
+            checked,
+            mut marking,
+        } = load;
         let Checked {
             batch, mut faults, ..
         } = checked;
-        let mut parts = vec![(0, batch)];
-        while let Some((at, batch)) = parts.pop() {
-            if batch.is_empty() && faults.is_empty() {
+        let all = batch.len();
+        let mut parts: Vec<_> = std::iter::once(0..all).collect();
+        while let Some(part) = parts.pop() {
+            if part.is_empty() && faults.is_empty() {
                 continue;
             }
+            let marks = marking
+                .as_mut()
+                .map(|marking| marking.writes(part.end, all));
             let put = Put {
-                batch: batch.clone(),
+                batch: batch.slice(part.clone()),
                 faults: faults.clone(),
+                marks: marks.unwrap_or_default(),
                 deadline: Some(deadline),
-                ..Put::default()
             };
+            let marks = put.marks.clone();
             match self.put(put, deadline).await {
-                Ok(()) => faults.clear(),
-                Err(PutError::TooLarge { .. }) if batch.len() > 1 => {
-                    let middle = batch.len() / 2;
-                    parts.push((at + middle, batch.slice(middle..batch.len())));
-                    parts.push((at, batch.slice(0..middle)));
+                Ok(()) => {
+                    faults.clear();
+                    marking
+                        .iter_mut()
+                        .for_each(|marking| marking.committed(&marks));
                 }
-                Err(PutError::TooLarge { .. }) if batch.len() == 1 => {
-                    faults.extend(oversize(&batch, at));
-                    parts.push((at, Batch::default()));
+                Err(PutError::TooLarge { .. }) if !part.is_empty() => {
+                    let border = match &marking {
+                        Some(marking) => marking.border(&part),
+                        None => (part.len() > 1).then_some(part.start + part.len() / 2),
+                    };
+                    match border {
+                        Some(middle) => {
+                            parts.push(middle..part.end);
+                            parts.push(part.start..middle);
+                        }
+                        None => {
+                            faults.extend(oversize(&batch.slice(part.clone()), part.start));
+                            parts.push(part.end..part.end);
+                        }
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -198,16 +249,16 @@ fn oversize(batch: &Batch, at: usize) -> impl Iterator<Item = Fault> {
 }
 
 /// A connection in the gauge of open ones, until it is dropped.
-struct Open<'a>(&'a Gauge);
+struct Counted<'a>(&'a Gauge);
 
-impl<'a> Open<'a> {
+impl<'a> Counted<'a> {
     fn new(open: &'a Gauge) -> Self {
         open.add(1);
         Self(open)
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.add(-1);
     }

@@ -1,11 +1,15 @@
+mod hops;
+
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use levada_core::{
-    Batch, BatchBuilder, Fault, Marks, Peer, Put, PutError, Stopper, SystemClock, Value,
+    Batch, BatchBuilder, Fault, MarkWrite, Marks, Peer, Put, PutError, Stopper, SystemClock, Value,
+    marks::Expect,
     settings::{Key, Severity, Span},
 };
 use levada_net::{Memory, Stream};
@@ -32,9 +36,30 @@ enum Does {
 struct Channels {
     next: Mutex<VecDeque<Does>>,
     taken: Mutex<Vec<Put>>,
+    marks: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl Channels {
+    /// Writes marks, all or none.
+    fn mark(&self, writes: &[MarkWrite]) -> Result<(), PutError> {
+        let mut marks = self.marks.lock().unwrap();
+        let meets = |write: &&MarkWrite| match &write.expect {
+            Expect::Any => true,
+            Expect::Exactly(expected) => marks.get(&write.key) == expected.as_ref(),
+        };
+        if let Some(write) = writes.iter().find(|write| !meets(write)) {
+            let key = write.key.clone();
+            return Err(PutError::Conflict { key });
+        }
+        for write in writes {
+            match &write.value {
+                Some(value) => marks.insert(write.key.clone(), value.clone()),
+                None => marks.remove(&write.key),
+            };
+        }
+        Ok(())
+    }
+
     fn bodies(&self) -> Vec<String> {
         let taken = self.taken.lock().unwrap();
         let bodies = taken
@@ -82,12 +107,13 @@ impl Ingest for Channels {
                 }
             }
         }
+        self.mark(&put.marks)?;
         self.taken.lock().unwrap().push(put);
         Ok(())
     }
 
     fn marks(&self) -> Marks {
-        Marks::default()
+        Marks::new(self.marks.lock().unwrap().clone())
     }
 }
 
@@ -173,6 +199,7 @@ fn params() -> Params {
         max_connections: 5000,
         max_connections_per_ip: 100,
         idle_timeout: Duration::from_secs(60),
+        trust_plaintext: true,
     }
 }
 
