@@ -1,8 +1,14 @@
 //! Avro RPC out: to Flume agents and other Levadas.
 //!
 //! A batch is delivered when the other side has answered OK, which it does after its own commit.
-//! Its bytes are sent as they are stored. One call is in flight per connection, because later
-//! Flumes store concurrent calls out of order.
+//! Its bytes are sent as they are stored. Towards a Flume one call is in flight per connection,
+//! because later ones store concurrent calls out of order. Another Levada shows itself when a
+//! connection is opened: then several calls are on their way in one session, and what comes again
+//! is stored once.
+
+mod opening;
+mod plain;
+mod session;
 
 use std::{
     io, iter,
@@ -11,18 +17,21 @@ use std::{
 };
 
 use async_trait::async_trait;
-use fail::fail_point;
 use levada_core::{
-    Batch, ByteSize, Clock, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId,
-    Problems, RunContext, Sink, SinkError, SinkKind, Table, choice, factory::SinkFactory, params,
+    ByteSize, Clock, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId, Problems,
+    RunContext, Sink, SinkError, SinkKind, Table, choice, factory::SinkFactory, params,
     sink::Cause,
 };
 use levada_net::{ClientTls, Deflating, HandshakeError, Order, Outbound, Transport, host_and_port};
-use levada_rpc::{Answer, Client, ClientError, Meta, Method, Reply, Status, codec};
+use levada_rpc::{Client, ClientError};
 use levada_telemetry::{Counter, Histogram, Registry};
-use tokio::time::{self, Instant};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 use tracing::{info, warn};
 
+use self::{
+    opening::Opened,
+    session::{Flight, Session, SessionError},
+};
 use crate::Deps;
 
 params! {
@@ -30,9 +39,11 @@ params! {
     pub(crate) struct Params {
         /// The Avro source to send to, as host and port.
         pub to: String,
-        /// How many batches to have on their way at once, each on a connection of its own. More
-        /// than one gives up the order of events.
+        /// Towards a Flume: how many batches to have on their way at once, each on a connection of
+        /// its own. More than one gives up the order of events.
         pub connections: usize = 1,
+        /// Towards a Levada: how many batches to have on their way at once, in order.
+        pub window: usize = 8,
         /// How long to wait for an answer.
         pub request_timeout: Duration = "20s",
         /// How long to wait for a connection.
@@ -49,7 +60,7 @@ params! {
         /// for Flume 1.9.
         pub deflate_over_tls: bool = true,
     }
-    later { "window", "ids" }
+    later { "ids" }
 }
 
 choice! {
@@ -82,6 +93,9 @@ struct Factory {
 /// Most connections of one sink; a receiver takes 100 from one address.
 const MOST_CONNECTIONS: usize = 64;
 
+/// Most batches on their way; a receiver may ask for fewer.
+const MOST_WINDOW: usize = 64;
+
 /// The smallest `max-frame`: what a call needs beside its events, and some of those.
 const SMALLEST_FRAME: ByteSize = ByteSize::kib(64);
 const LARGEST_FRAME: ByteSize = ByteSize(1 << 30);
@@ -105,6 +119,8 @@ impl SinkFactory for Factory {
         );
         let is_many = (1..=MOST_CONNECTIONS).contains(&params.connections);
         refuse("connections", !is_many, format!("1 to {MOST_CONNECTIONS}"));
+        let is_window = (1..=MOST_WINDOW).contains(&params.window);
+        refuse("window", !is_window, format!("1 to {MOST_WINDOW}"));
         let is_frame = (SMALLEST_FRAME..=LARGEST_FRAME).contains(&params.max_frame);
         refuse(
             "max-frame",
@@ -135,6 +151,9 @@ impl SinkFactory for Factory {
             clock: Arc::clone(&self.clock),
             outbound: Outbound::default(),
             metrics: Metrics::new(&self.registry, &part.to_string()),
+            hop: None,
+            receiver: Mutex::new(Receiver::Unknown),
+            session: AsyncMutex::new(None),
             idle: Mutex::default(),
         })
     }
@@ -150,49 +169,75 @@ struct AvroSink {
     /// What its connections go through.
     outbound: Outbound,
     metrics: Metrics,
-    /// Connections without a call; the one used last is taken first.
+    /// `None` until it is open.
+    hop: Option<Arc<dyn Hop>>,
+    /// Who answered last.
+    receiver: Mutex<Receiver>,
+    /// With a Levada. Whoever holds it sends.
+    session: AsyncMutex<Option<Session>>,
+    /// With a Flume: connections without a call; the one used last is taken first.
     idle: Mutex<Vec<Client>>,
+}
+
+/// Who the other side is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Receiver {
+    Unknown,
+    /// A Flume, or anything else that speaks its Avro RPC.
+    Plain,
+    /// How many batches may be on their way to it.
+    Levada {
+        window: usize,
+    },
+}
+
+/// A lease on its way to a Levada, or one that is for a peer that is none.
+enum Launched {
+    Levada(Flight),
+    Plain(Option<Client>),
 }
 
 #[async_trait]
 impl Sink for AvroSink {
-    async fn open(&mut self, _: &Marks, _: &Arc<dyn Hop>) -> Result<(), OpenError> {
+    async fn open(&mut self, _: &Marks, hop: &Arc<dyn Hop>) -> Result<(), OpenError> {
         let params = &self.params;
         let outbound = Outbound::open(params.tls.as_ref(), Arc::clone(&self.clock)).await?;
         self.outbound = outbound.deflating(params.deflating());
+        self.hop = Some(Arc::clone(hop));
         Ok(())
     }
 
     async fn deliver(&self, lease: &Lease, _cx: &RunContext) -> Result<Delivery, SinkError> {
-        let batch = &lease.batch;
-        let max_frame = self.params.max_frame.as_usize();
-        if codec::fitting(batch.lengths(), max_frame) == batch.len() {
-            return self.send(batch).await.map(|()| Delivery::done());
-        }
-        let mut outcomes = Vec::with_capacity(batch.len());
-        let mut rejects = Vec::new();
-        while outcomes.len() < batch.len() {
-            let from = outcomes.len();
-            let count = codec::fitting(batch.lengths().skip(from), max_frame);
-            if count == 0 {
-                let bytes = batch.event_bytes(from).map_or(0, |event| event.len());
-                let allowed = self.params.max_frame;
-                rejects.push(format!(
-                    "an event of {bytes} bytes does not fit a frame of {allowed}"
-                ));
-                outcomes.push(Outcome::Dead);
-                continue;
+        let flight = match self.launch(lease).await? {
+            Launched::Levada(flight) => flight,
+            Launched::Plain(client) => return self.deliver_plain(&lease.batch, client).await,
+        };
+        let began = Instant::now();
+        let landed = flight.land(self.params.request_timeout).await;
+        self.metrics.known.add(flight.known as u64);
+        let result = landed
+            .error
+            .map_or(Ok(()), |error| Err(self.explain(error)));
+        self.metrics.count(&result, began.elapsed());
+        let mut outcomes = vec![Outcome::Done; landed.done];
+        let rest = lease.batch.len() - landed.done;
+        match (result, &flight.too_large) {
+            (Ok(()), None) => return Ok(Delivery::done()),
+            (Ok(()), Some(too_large)) => {
+                outcomes.extend(iter::repeat_n(Outcome::Dead, too_large.len()));
             }
-            match self.send(&batch.slice(from..from + count)).await {
-                Ok(()) => outcomes.extend(iter::repeat_n(Outcome::Done, count)),
-                Err(error) if from == 0 => return Err(error),
-                Err(error) => {
-                    // What the other side has must be settled, or it would be sent twice.
-                    warn!(sink = %self.part, %error, sent = from, "batch delivered in part");
-                    outcomes.resize(batch.len(), Outcome::Retry);
-                }
+            // The receiver's mark covers what it has, so that only the rest will be sent again.
+            (Err(error), _) if flight.ordered || rest == lease.batch.len() => return Err(error),
+            (Err(error), _) => {
+                warn!(sink = %self.part, %error, sent = landed.done, "batch delivered in part");
             }
         }
+        let dead = outcomes.len() - landed.done;
+        let lengths = lease.batch.lengths().skip(landed.done).take(dead);
+        let rejects = lengths
+            .map(|bytes| self.too_large(bytes as usize))
+            .collect();
+        outcomes.resize(lease.batch.len(), Outcome::Retry);
         Ok(Delivery {
             outcomes: Outcomes::Each(outcomes),
             rejects,
@@ -201,11 +246,15 @@ impl Sink for AvroSink {
     }
 
     fn window(&self) -> usize {
-        self.params.connections
+        match self.receiver() {
+            Receiver::Levada { window } => window,
+            Receiver::Unknown | Receiver::Plain => self.params.connections,
+        }
     }
 
     async fn close(&mut self) {
         self.idle().clear();
+        *self.session.lock().await = None;
     }
 }
 
@@ -224,32 +273,63 @@ impl Params {
 }
 
 impl AvroSink {
-    /// Sends events that fit one call, and waits until the other side has them.
-    async fn send(&self, batch: &Batch) -> Result<(), SinkError> {
-        let mut client = self.client().await?;
-        let began = Instant::now();
-        let exchange = exchange(&mut client, batch);
-        let answer = time::timeout(self.params.request_timeout, exchange).await;
-        let result = self.judge(answer.ok());
-        self.metrics.count(&result, began.elapsed());
-        // A peer that answered is worth its connection, whatever it said; one that did not is not
-        // usable and ends here.
-        if client.is_usable().await {
-            self.idle().push(client);
+    /// Sends a lease to a Levada, in the order of the calls; or gives it back for a peer that is
+    /// none, with the connection that showed it.
+    async fn launch(&self, lease: &Lease) -> Result<Launched, SinkError> {
+        let Some(hop) = self
+            .hop
+            .as_ref()
+            .filter(|_| self.receiver() != Receiver::Plain)
+        else {
+            return Ok(Launched::Plain(None));
+        };
+        let mut slot = self.session.lock().await;
+        if self.receiver() == Receiver::Plain {
+            return Ok(Launched::Plain(None));
         }
-        result
+        let mut known = slot.take();
+        if let Some(session) = &mut known
+            && !session.is_usable().await
+        {
+            known = None;
+        }
+        let mut session = match known {
+            Some(session) => session,
+            None => match self.open_lane(lease, hop).await? {
+                Opened::Levada(session) => session,
+                Opened::Plain(client) => {
+                    self.meet(Receiver::Plain);
+                    return Ok(Launched::Plain(Some(client)));
+                }
+            },
+        };
+        let window = session.window();
+        self.meet(Receiver::Levada { window });
+        let within = self.params.request_timeout;
+        let sent = session.send(lease, &**hop, within).await;
+        if matches!(sent, Ok(_) | Err(SessionError::Early)) {
+            *slot = Some(session);
+        }
+        sent.map(Launched::Levada).map_err(|error| {
+            let error = Err(self.explain(error));
+            self.metrics.count(&error, Duration::ZERO);
+            error.err().unwrap_or_else(|| self.silent())
+        })
     }
 
-    /// A connection without a call, or a new one.
-    async fn client(&self) -> Result<Client, SinkError> {
-        loop {
-            let Some(mut client) = self.idle().pop() else {
-                break;
-            };
-            if client.is_usable().await {
-                return Ok(client);
-            }
-        }
+    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn receiver(&self) -> Receiver {
+        *self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meet(&self, receiver: Receiver) {
+        *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = receiver;
+    }
+
+    async fn connect(&self) -> Result<Client, SinkError> {
         let (to, within) = (&self.params.to, self.params.connect_timeout);
         match self.outbound.connect(&*self.transport, to, within).await {
             Ok(stream) => {
@@ -261,51 +341,77 @@ impl AvroSink {
         }
     }
 
-    /// Whose fault an answer is; `None` stands for no answer in time.
-    fn judge(&self, answer: Option<Result<Reply, ClientError>>) -> Result<(), SinkError> {
+    fn too_large(&self, bytes: usize) -> String {
+        let allowed = self.params.max_frame;
+        format!("an event of {bytes} bytes does not fit a frame of {allowed}")
+    }
+
+    /// Whose fault it is that a session does not go on.
+    fn explain(&self, error: SessionError) -> SinkError {
         let to = &self.params.to;
-        let refused = |what| {
-            Err(SinkError::Refused {
-                what,
-                after: None,
-                source: None,
-            })
-        };
-        let Some(answer) = answer else {
-            let most = levada_core::units::format_duration(self.params.request_timeout);
-            return refused(format!("no answer from `{to}` within {most}"));
-        };
-        match answer {
-            Ok(Reply {
-                result: Ok(Status::Ok),
-                ..
-            }) => Ok(()),
-            Ok(Reply {
-                result: Ok(Status::Failed | Status::Unknown),
-                ..
-            }) => refused(format!("`{to}` has no room now and answered FAILED")),
-            Ok(Reply {
-                result: Err(text), ..
-            }) => {
-                let text: String = text.chars().take(SHOWN).collect();
-                refused(format!("`{to}` answered with an error: {text}"))
+        match error {
+            SessionError::Call(error) => self.lost(error),
+            SessionError::Silent => self.silent(),
+            SessionError::Failed => self.failed(),
+            SessionError::Error(text) => self.complained(&text),
+            error @ SessionError::Chain(_) => unreachable("cannot see the channel".into(), error),
+            error @ (SessionError::Early | SessionError::OutOfOrder) => {
+                unreachable(format!("the session with `{to}` begins anew"), error)
             }
-            Err(error @ (ClientError::Io(_) | ClientError::Ended | ClientError::Broken)) => Err(
-                broken(format!("lost the connection to `{to}`"), error.into()),
+            error @ SessionError::NoMark => refused(
+                format!("`{to}` does not answer as a Levada"),
+                Some(error.into()),
             ),
-            Err(error) => {
-                let what = format!("`{to}` does not answer as an Avro source");
-                Err(SinkError::Refused {
-                    what,
-                    after: None,
-                    source: Some(error.into()),
-                })
-            }
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn silent(&self) -> SinkError {
+        let most = levada_core::units::format_duration(self.params.request_timeout);
+        refused(
+            format!("no answer from `{}` within {most}", self.params.to),
+            None,
+        )
+    }
+
+    fn failed(&self) -> SinkError {
+        let to = &self.params.to;
+        refused(format!("`{to}` has no room now and answered FAILED"), None)
+    }
+
+    fn complained(&self, text: &str) -> SinkError {
+        let text: String = text.chars().take(SHOWN).collect();
+        refused(
+            format!("`{}` answered with an error: {text}", self.params.to),
+            None,
+        )
+    }
+
+    fn lost(&self, error: ClientError) -> SinkError {
+        let to = &self.params.to;
+        match error {
+            error @ (ClientError::Io(_) | ClientError::Ended | ClientError::Broken) => {
+                broken(format!("lost the connection to `{to}`"), error.into())
+            }
+            error => {
+                let what = format!("`{to}` does not answer as an Avro source");
+                refused(what, Some(error.into()))
+            }
+        }
+    }
+}
+
+fn unreachable(what: String, source: impl Into<Cause>) -> SinkError {
+    SinkError::Unreachable {
+        what,
+        source: Some(source.into()),
+    }
+}
+
+fn refused(what: String, source: Option<Cause>) -> SinkError {
+    SinkError::Refused {
+        what,
+        after: None,
+        source,
     }
 }
 
@@ -332,22 +438,14 @@ fn broken(what: String, cause: Cause) -> SinkError {
 /// Most characters of a peer's error that are shown.
 const SHOWN: usize = 500;
 
-async fn exchange(client: &mut Client, batch: &Batch) -> Result<Reply, ClientError> {
-    loop {
-        client
-            .send(Method::AppendBatch, batch, &Meta::new())
-            .await?;
-        fail_point!("sink-after-send-before-ack");
-        if let Answer::Reply(reply) = client.receive().await? {
-            return Ok(reply);
-        }
-    }
-}
-
 /// What an avro sink counts beside the standard counters of sinks.
 #[derive(Debug)]
 struct Metrics {
     connects: Counter,
+    /// Marks of receivers that were of another life of a store.
+    regressions: Counter,
+    /// Events that a receiver had already.
+    known: Counter,
     ok: Counter,
     refused: Counter,
     unreachable: Counter,
@@ -363,8 +461,12 @@ impl Metrics {
         };
         let labels = [("part", part)];
         let connects = "Connections that an avro sink made.";
+        let regressions = "New incarnations because a receiver's mark was of another life";
+        let known = "Events that were settled unsent because the receiver had them";
         let seconds = "Time from sending a call to its answer.";
         Self {
+            regressions: registry.counter("levada_hop_regressions", regressions, &labels),
+            known: registry.counter("levada_hop_known_events", known, &labels),
             connects: registry.counter("levada_avro_connects", connects, &labels),
             ok: calls("ok"),
             refused: calls("refused"),

@@ -1,11 +1,13 @@
 use levada_core::{
-    BatchBuilder, Chance, Peer, Problems, Stopper, SystemClock, Value,
+    Batch, BatchBuilder, Chance, Peer, Problems, Stopper, SystemClock, Value,
     settings::{Key, Span},
 };
 use levada_net::{Listener, Memory};
-use levada_rpc::{Server, ServerParams};
+use levada_rpc::{Meta, Server, ServerParams, Status};
+use tokio::time;
 
 use super::*;
+use crate::fake_hop::FakeHop;
 
 /// What the other side does with a call.
 #[derive(Clone, Copy)]
@@ -37,6 +39,7 @@ impl World {
         let mut params = Params {
             to: listener.local_addr().unwrap().to_string(),
             connections: 1,
+            window: 8,
             request_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(20),
             max_frame: SMALLEST_FRAME,
@@ -53,7 +56,8 @@ impl World {
             clock: Arc::new(SystemClock),
         };
         let part = PartId::parse("sinks.up").unwrap();
-        let sink = factory.build(&part, &params);
+        let mut sink = factory.build(&part, &params);
+        sink.open(&Marks::default(), &FakeHop::any()).await.unwrap();
         let (_, stop) = Stopper::new();
         let cx = RunContext {
             part,
@@ -342,5 +346,7 @@ fn settings_are_checked_with_their_place() {
         &[to(), ("request-timeout", "0s".into())],
         &["sinks.up.request-timeout"],
     );
-    check(&[to(), ("window", 8.into())], &["sinks.up.window"]);
+    check(&[to(), ("window", 8.into())], &[]);
+    check(&[to(), ("window", 0.into())], &["sinks.up.window"]);
+    check(&[to(), ("ids", "headers".into())], &["sinks.up.ids"]);
 }
