@@ -14,6 +14,8 @@ mod flume;
 mod foreign;
 mod gateway;
 mod groups;
+mod hop_kills;
+mod hops;
 mod hostile;
 mod kill;
 mod letters;
