@@ -6,7 +6,7 @@ use redb::{Database, ReadableDatabase};
 use crate::{
     keys::{self, BORDERS, LaneId, ROWS, SMALL},
     lease::untaken,
-    row::Header,
+    row::{self, Header},
     shared::Shared,
     writer::{Border, read_borders},
 };
@@ -14,8 +14,27 @@ use crate::{
 /// Under which incarnation positions are given, and where the lane begins.
 pub(crate) fn lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<Lane, TakeError> {
     let at = channel(shared, name, lane)?;
-    let state = shared.lock();
-    let oldest = state.queues[at].oldest().unwrap_or(state.next[at]);
+    let (first, gone, held) = {
+        let state = shared.lock();
+        match state.queues[at].oldest() {
+            None => (state.next[at], 0, None),
+            Some((row, gone)) if !row.families => (row.first + gone as u64, 0, None),
+            Some((row, gone)) => (row.first, gone, row.held().cloned()),
+        }
+    };
+    // Where events share a position, only the row knows how many positions are gone.
+    let oldest = match (gone, held) {
+        (0, _) => first,
+        (gone, Some(batch)) => first + offset(&row::offsets_of(&batch), gone),
+        (gone, None) => {
+            let id = LaneId {
+                channel: shared.channels[at].id,
+                lane,
+            };
+            let read = || shared.read(|db| offsets_in(db, id, first));
+            first + offset(&in_place(read).map_err(untaken)?, gone)
+        }
+    };
     let durable = shared.channels[at].is_durable();
     let incarnation = if durable {
         state.incarnation
@@ -45,6 +64,18 @@ pub(crate) fn chain_at(
         lane,
     };
     in_place(|| shared.read(|db| find(db, id, position))).map_err(untaken)
+}
+
+fn offset(offsets: &[u32], n: usize) -> u64 {
+    offsets.get(n).copied().unwrap_or_default().into()
+}
+
+/// The position of each event of a row, counted from its first; none if the row is damaged.
+fn offsets_in(db: &Database, lane: LaneId, first: u64) -> Result<Vec<u32>, redb::Error> {
+    let key = keys::row(lane, first);
+    let row = db.begin_read()?.open_table(ROWS)?.get(key)?;
+    let header = row.and_then(|value| Header::read(&key, value.value()));
+    Ok(header.map(|header| header.offsets()).unwrap_or_default())
 }
 
 fn channel(shared: &Shared, name: &ChannelName, lane: u32) -> Result<usize, TakeError> {

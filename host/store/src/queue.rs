@@ -155,6 +155,13 @@ pub(crate) enum After {
 }
 
 impl Entry {
+    /// The events, if they are in memory.
+    pub(crate) fn held(&self) -> Option<&Batch> {
+        self.detail
+            .as_ref()
+            .and_then(|detail| detail.batch.as_ref())
+    }
+
     /// A row of which nothing is taken.
     pub(crate) fn new(
         first: u64,
@@ -271,15 +278,14 @@ impl Queue {
         self.rows.front().map(|row| row.received_ms)
     }
 
-    /// A position that no event lies below, and the first one that is left lies at it if no events
-    /// of its row share one; `None` if the queue is empty.
-    pub(crate) fn oldest(&self) -> Option<u64> {
+    /// The first row, and how many events at its front are gone.
+    pub(crate) fn oldest(&self) -> Option<(&Entry, usize)> {
         let row = self.rows.front()?;
         let gone = row.detail.as_ref().and_then(|detail| detail.gone.as_ref());
-        let leading = gone.filter(|_| !row.families).map_or(0, |gone| {
+        let leading = gone.map_or(0, |gone| {
             (0..row.count).take_while(|n| gone.get(*n)).count()
         });
-        Some(row.first + leading as u64)
+        Some((row, leading))
     }
 
     /// A position above all that are queued; families make it higher than need be.

@@ -349,10 +349,15 @@ impl Header {
         })
     }
 
+    /// The position of each event, counted from the row's first.
+    pub(crate) fn offsets(&self) -> Vec<u32> {
+        offsets(&self.runs)
+    }
+
     /// The chain after the last event at `position` of a row that begins at `first`; `None` if the
     /// row ends before.
     pub(crate) fn chain_at(&self, first: u64, position: u64) -> Option<u64> {
-        let offsets = offsets(&self.runs);
+        let offsets = self.offsets();
         let reaches = offsets
             .last()
             .is_some_and(|last| first + u64::from(*last) >= position);
@@ -407,7 +412,7 @@ impl StoredRow {
 
     /// The position of each event, counted from the row's first.
     pub(crate) fn offsets(&self) -> Vec<u32> {
-        offsets(&self.header.runs)
+        self.header.offsets()
     }
 }
 

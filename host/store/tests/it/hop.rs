@@ -94,6 +94,13 @@ async fn children_share_a_position_and_its_chain() {
     settle(&place.store, taken, Outcomes::Each(some.into())).await;
     assert_eq!(lane(&place.store).oldest, 1);
     assert_eq!(chains(&place.store, 1..=3), before);
+    // All children gone, and the first of those that stand alone: the last one is the oldest.
+    let taken = lease(&place.store, "c", 5).await;
+    let some = vec![Outcome::Done, Outcome::Retry];
+    settle(&place.store, taken, Outcomes::Each(some)).await;
+    assert_eq!(lane(&place.store).oldest, 3);
+    place.store.close();
+    assert_eq!(lane(&open_in(place.dir.path(), one())).oldest, 3);
 }
 
 #[tokio::test]
