@@ -20,16 +20,22 @@
 //! | 408 | the body did not come in time |
 //! | 413 | a body beyond `max-body`, an event beyond `max-event`, more than 100,000 events |
 //! | 415 | an unknown content encoding, JSON in another charset than UTF-8 |
+//! | 422 | an `Idempotency-Key` that was used with another body |
 //! | 431 | a head beyond 64 KiB or 100 header fields |
 //! | 503 and `Retry-After` | no room within `put-timeout`, stopping, too much in memory |
 //!
-//! "No answer" means "maybe": a client sends again, so delivery is at-least-once.
+//! "No answer" means "maybe": a client sends again, so delivery is at-least-once. With
+//! `Idempotency-Key` it is exactly-once: a request whose key came before is answered as before
+//! (`Idempotent-Replayed: true`) and stores nothing; with another body or query it is 422. While a
+//! key is under way, others with it wait. The last 100,000 keys of a source are remembered, in the
+//! transactions of the events they stand for.
 
 mod answer;
 mod auth;
 mod body;
 mod connection;
 mod events;
+mod idempotency;
 mod outlet;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -50,6 +56,7 @@ use self::{
     auth::{Auth, AuthParams},
     body::Budget,
     connection::{Server, Service},
+    idempotency::Keys,
 };
 use crate::{
     Deps,
@@ -159,6 +166,7 @@ pub(crate) struct Metrics {
     /// By class of status: 2xx, 4xx, 5xx.
     answers: [Counter; 3],
     refused: Counter,
+    replayed: Counter,
 }
 
 impl Metrics {
@@ -177,6 +185,11 @@ impl Metrics {
         Self {
             answers: [answers("2xx"), answers("4xx"), answers("5xx")],
             refused: registry.counter("levada_http_refused_connections", help, &labels),
+            replayed: registry.counter(
+                "levada_http_replayed",
+                "Requests whose Idempotency-Key came before; nothing was stored again.",
+                &labels,
+            ),
         }
     }
 
@@ -266,6 +279,7 @@ impl HttpSource {
                 read_timeout: params.read_timeout,
                 budget: Budget::for_bodies_of(params.max_body.as_usize()),
                 metrics: self.metrics.clone(),
+                keys: Keys::default(),
             },
         }
     }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{
+        ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
 };
 use levada_core::PutError;
 use serde::Serialize;
@@ -123,6 +125,16 @@ impl Refusal {
 /// The answer to a batch that is stored.
 pub(crate) fn accepted(events: usize) -> Reply {
     json(StatusCode::OK, &Accepted { accepted: events })
+}
+
+/// The answer to a batch that was stored before, by a request with the same key.
+pub(crate) fn replayed(events: usize) -> Reply {
+    let mut reply = accepted(events);
+    let header = HeaderName::from_static("idempotent-replayed");
+    reply
+        .headers_mut()
+        .insert(header, HeaderValue::from_static("true"));
+    reply
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Reply {

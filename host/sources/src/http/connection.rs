@@ -12,16 +12,17 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use levada_core::{Ingest, Limits, Put, Stop, tasks};
+use levada_core::{Batch, Ingest, Limits, Put, Stop, tasks};
 use levada_net::Accepted;
 use tracing::debug;
 
 use super::{
     Metrics,
-    answer::{Refusal, Reply, accepted},
+    answer::{Refusal, Reply, accepted, replayed},
     auth::Auth,
     body::{self, Budget, Packing},
     events::{self, Kind},
+    idempotency::{Claim, Keys, Taken},
     outlet::Outlet,
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Service {
     pub read_timeout: Duration,
     pub budget: Budget,
     pub metrics: Metrics,
+    pub keys: Keys,
 }
 
 /// Serves a connection until its peer ends it or `stop` drains; a request in hand is finished.
@@ -89,7 +91,11 @@ impl Service {
         let (head, mut body) = request.into_parts();
         let chunked = head.headers.contains_key(TRANSFER_ENCODING);
         let mut reply = match self.take(&head, &mut body).await {
-            Ok(events) => accepted(events),
+            Ok((events, Taken::Stored)) => accepted(events),
+            Ok((_, Taken::Before(events))) => {
+                self.metrics.replayed.add(1);
+                replayed(events)
+            }
             Err(refusal) => {
                 // Who waits for `100 Continue` sends nothing unless the body is read.
                 if !head.headers.contains_key(EXPECT) {
@@ -109,8 +115,8 @@ impl Service {
         reply
     }
 
-    /// Stores a request's events; how many they were.
-    async fn take(&self, head: &Parts, body: &mut Incoming) -> Result<usize, Refusal> {
+    /// Stores a request's events, unless its key came before; how many they were.
+    async fn take(&self, head: &Parts, body: &mut Incoming) -> Result<(usize, Taken), Refusal> {
         let path = head.uri.path();
         if self
             .paths
@@ -135,30 +141,45 @@ impl Service {
         }
         let kind = Kind::of(&head.headers)?;
         let packing = Packing::of(&head.headers)?;
-        let common = events::common_headers(head.uri.query().unwrap_or(""), &self.limits)?;
+        let query = head.uri.query().unwrap_or("");
+        let common = events::common_headers(query, &self.limits)?;
         let mut held = self.budget.hold();
         let data = body::read(body, packing, self.max_body, self.read_timeout, &mut held).await?;
         let batch = tasks::in_place(|| events::read(&data, kind, &common, &self.limits))?;
+        let parts = [&[kind as u8], query.as_bytes(), &data];
+        let claim = tasks::in_place(|| Claim::of(&head.headers, &parts))?;
         drop(data);
-        self.put(batch).await
+        self.put(batch, claim).await
     }
 
-    async fn put(&self, batch: levada_core::Batch) -> Result<usize, Refusal> {
+    async fn put(&self, batch: Batch, claim: Option<Claim>) -> Result<(usize, Taken), Refusal> {
         let events = batch.len();
         if events == 0 {
-            return Ok(0);
+            return Ok((0, Taken::Stored));
         }
-        let put = self.out.put(Put::within(batch, self.put_timeout));
+        let put = self.put_once(Put::within(batch, self.put_timeout), claim);
         let stopped = async {
             self.stop.now().await;
             Refusal::busy("the agent is stopping")
         };
         tokio::select! {
             biased;
-            done = put => done.map_err(|error| Refusal::of_put(&error))?,
-            refusal = stopped => return Err(refusal),
+            taken = put => {
+                let taken = taken?;
+                fail_point!("source-after-commit-before-ack");
+                Ok((events, taken))
+            }
+            refusal = stopped => Err(refusal),
         }
-        fail_point!("source-after-commit-before-ack");
-        Ok(events)
+    }
+
+    async fn put_once(&self, put: Put, claim: Option<Claim>) -> Result<Taken, Refusal> {
+        let Some(claim) = claim else {
+            let stored = self.out.put(put).await;
+            return stored
+                .map(|()| Taken::Stored)
+                .map_err(|error| Refusal::of_put(&error));
+        };
+        self.keys.put(&*self.out, claim, put).await
     }
 }
