@@ -36,6 +36,17 @@ pub(crate) fn look() -> Look {
     }
 }
 
+/// A line that should not be overlooked: yellow, if standard output is a terminal that may have
+/// colours.
+pub(crate) fn warned(line: String) -> String {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted && io::stdout().is_terminal() {
+        format!("\x1b[33m{line}\x1b[0m")
+    } else {
+        line
+    }
+}
+
 /// Foreign text for a terminal: what could move the cursor, hide or reorder text is spelled out.
 pub(crate) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

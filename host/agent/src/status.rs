@@ -11,7 +11,7 @@ use crate::{
     channel,
     cli::PlaceArgs,
     exit::Exit,
-    output::{clean, say, say_json},
+    output::{clean, say, say_json, warned},
     run::runtime,
     table::{Table, number, seconds, size},
 };
@@ -84,7 +84,8 @@ fn head(status: &Value, now_ms: u64, out: &mut String) {
         );
     }
     for risk in status["risks"].as_array().into_iter().flatten() {
-        let _written = writeln!(out, "  risk: {}", clean(risk.as_str().unwrap_or_default()));
+        let line = format!("  risk: {}", clean(risk.as_str().unwrap_or_default()));
+        let _written = writeln!(out, "{}", warned(line));
     }
     for listening in status["listening"].as_array().into_iter().flatten() {
         let text = |key: &str| clean(listening[key].as_str().unwrap_or_default());
