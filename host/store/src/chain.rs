@@ -37,7 +37,7 @@ pub(crate) fn lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<Lan
     };
     let durable = shared.channels[at].is_durable();
     let incarnation = if durable {
-        state.incarnation
+        shared.lock().incarnation
     } else {
         shared.origin
     };
