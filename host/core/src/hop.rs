@@ -1,6 +1,6 @@
 //! What a sink that sends to other Levadas knows of the lane it empties (delivery contract D4).
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use async_trait::async_trait;
 
@@ -23,6 +23,13 @@ pub trait Hop: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`TakeError`].
     fn lane(&self, lane: u32) -> Result<Lane, TakeError>;
+
+    /// Whether an event is held at one of these positions: as
+    /// [`Store::holds`](crate::Store::holds).
+    ///
+    /// # Errors
+    /// [`TakeError`].
+    fn holds(&self, lane: u32, positions: Range<u64>) -> Result<bool, TakeError>;
 
     /// The chain after the last event at `position`: as [`Store::chain_at`](crate::Store::chain_at).
     ///

@@ -1,6 +1,6 @@
 //! The plug for the store: durable and memory channels behind one door.
 
-use std::{any::Any, fmt, time::Duration};
+use std::{any::Any, fmt, ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,6 +56,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`TakeError`].
     fn lane(&self, channel: &ChannelName, lane: u32) -> Result<Lane, TakeError>;
+
+    /// Whether an event is queued or leased at one of these positions of a lane. May read from the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`TakeError`].
+    fn holds(
+        &self,
+        channel: &ChannelName,
+        lane: u32,
+        positions: Range<u64>,
+    ) -> Result<bool, TakeError>;
 
     /// The chain after the last event at `position` of a lane, as far as it is known: at every
     /// position of a row that is held, and at the ends of the last rows that have left (delivery

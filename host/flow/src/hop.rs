@@ -1,6 +1,6 @@
 //! What the flow gives a sink that may speak to another Levada (delivery contract D4).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use levada_core::{
@@ -50,6 +50,10 @@ impl Hop for SinkHop {
             incarnation: own.unwrap_or(found.incarnation),
             ..found
         })
+    }
+
+    fn holds(&self, lane: u32, positions: Range<u64>) -> Result<bool, TakeError> {
+        self.store.holds(&self.channel, lane, positions)
     }
 
     fn chain_at(&self, lane: u32, position: u64) -> Result<Option<u64>, TakeError> {

@@ -61,6 +61,11 @@ impl Hop for FakeHop {
         Ok(self.state().lane)
     }
 
+    fn holds(&self, _lane: u32, positions: std::ops::Range<u64>) -> Result<bool, TakeError> {
+        let State { lane, next, .. } = self.state();
+        Ok(positions.start < next && positions.end > lane.oldest)
+    }
+
     fn chain_at(&self, _lane: u32, position: u64) -> Result<Option<u64>, TakeError> {
         let state = self.state();
         Ok((position < state.next).then_some(position * state.life))

@@ -1,11 +1,14 @@
 //! A lane as a hop sees it: where it begins, and the chain at a position (delivery contract D4).
 
-use levada_core::{ChannelName, TakeError, hop::Lane, tasks::in_place};
+use std::ops::Range;
+
+use levada_core::{Batch, ChannelName, TakeError, hop::Lane, tasks::in_place};
 use redb::{Database, ReadableDatabase};
 
 use crate::{
     keys::{self, BORDERS, LaneId, ROWS, SMALL},
     lease::untaken,
+    queue::Entry,
     row::{self, Header},
     shared::Shared,
     writer::{Border, read_borders},
@@ -14,25 +17,17 @@ use crate::{
 /// Under which incarnation positions are given, and where the lane begins.
 pub(crate) fn lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<Lane, TakeError> {
     let at = channel(shared, name, lane)?;
-    let (first, gone, held) = {
+    let row = {
         let state = shared.lock();
-        match state.queues[at].oldest() {
-            None => (state.next[at], 0, None),
-            Some((row, gone)) if !row.families => (row.first + gone as u64, 0, None),
-            Some((row, gone)) => (row.first, gone, row.held().cloned()),
-        }
+        let row = state.queues[at].oldest().map(Left::of);
+        row.ok_or(state.next[at])
     };
-    // Where events share a position, only the row knows how many positions are gone.
-    let oldest = match (gone, held) {
-        (0, _) => first,
-        (gone, Some(batch)) => first + offset(&row::offsets_of(&batch), gone),
-        (gone, None) => {
-            let id = LaneId {
-                channel: shared.channels[at].id,
-                lane,
-            };
-            let read = || shared.read(|db| offsets_in(db, id, first));
-            first + offset(&in_place(read).map_err(untaken)?, gone)
+    let oldest = match row {
+        Err(next) => next,
+        Ok(row) => {
+            let first = row.first;
+            let positions = in_place(|| row.positions(shared, at, lane))?;
+            positions.first().copied().unwrap_or(first)
         }
     };
     let durable = shared.channels[at].is_durable();
@@ -66,8 +61,72 @@ pub(crate) fn chain_at(
     in_place(|| shared.read(|db| find(db, id, position))).map_err(untaken)
 }
 
-fn offset(offsets: &[u32], n: usize) -> u64 {
-    offsets.get(n).copied().unwrap_or_default().into()
+/// Whether an event is held at one of these positions.
+pub(crate) fn holds(
+    shared: &Shared,
+    name: &ChannelName,
+    lane: u32,
+    positions: &Range<u64>,
+) -> Result<bool, TakeError> {
+    let at = channel(shared, name, lane)?;
+    let rows: Vec<Left> = {
+        let state = shared.lock();
+        state.queues[at].rows_at(positions).map(Left::of).collect()
+    };
+    in_place(|| {
+        for row in rows {
+            let held = row.positions(shared, at, lane)?;
+            if held.iter().any(|position| positions.contains(position)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// What is left of a row.
+struct Left {
+    first: u64,
+    places: Vec<u32>,
+    /// Some events share a position: only the row knows which.
+    families: bool,
+    held: Option<Batch>,
+}
+
+impl Left {
+    fn of(row: &Entry) -> Self {
+        Self {
+            first: row.first,
+            places: row.left_places(),
+            families: row.families,
+            held: row.held().cloned(),
+        }
+    }
+
+    /// The position of each event that is left.
+    fn positions(self, shared: &Shared, channel: usize, lane: u32) -> Result<Vec<u64>, TakeError> {
+        let offsets = match self.held {
+            _ if !self.families => None,
+            Some(batch) => Some(row::offsets_of(&batch)),
+            None => {
+                let id = LaneId {
+                    channel: shared.channels[channel].id,
+                    lane,
+                };
+                let read = shared.read(|db| offsets_in(db, id, self.first));
+                Some(read.map_err(untaken)?)
+            }
+        };
+        let offset = |n: u32| match &offsets {
+            None => n,
+            Some(offsets) => offsets.get(n as usize).copied().unwrap_or_default(),
+        };
+        let positions = self
+            .places
+            .iter()
+            .map(|n| self.first + u64::from(offset(*n)));
+        Ok(positions.collect())
+    }
 }
 
 /// The position of each event of a row, counted from its first; none if the row is damaged.

@@ -155,6 +155,13 @@ pub(crate) enum After {
 }
 
 impl Entry {
+    /// The places of the events that are not gone.
+    pub(crate) fn left_places(&self) -> Vec<u32> {
+        let gone = self.detail.as_ref().and_then(|detail| detail.gone.as_ref());
+        let is_left = |n: &u32| gone.is_none_or(|gone| !gone.get(*n));
+        (0..self.count).filter(is_left).collect()
+    }
+
     /// The events, if they are in memory.
     pub(crate) fn held(&self) -> Option<&Batch> {
         self.detail
@@ -278,14 +285,20 @@ impl Queue {
         self.rows.front().map(|row| row.received_ms)
     }
 
-    /// The first row, and how many events at its front are gone.
-    pub(crate) fn oldest(&self) -> Option<(&Entry, usize)> {
-        let row = self.rows.front()?;
-        let gone = row.detail.as_ref().and_then(|detail| detail.gone.as_ref());
-        let leading = gone.map_or(0, |gone| {
-            (0..row.count).take_while(|n| gone.get(*n)).count()
-        });
-        Some((row, leading))
+    /// The first row.
+    pub(crate) fn oldest(&self) -> Option<&Entry> {
+        self.rows.front()
+    }
+
+    /// The rows that may hold events at these positions.
+    pub(crate) fn rows_at(&self, positions: &Range<u64>) -> impl Iterator<Item = &Entry> {
+        let (start, end) = (positions.start, positions.end);
+        let from = self
+            .rows
+            .partition_point(|row| row.first + u64::from(row.count) <= start);
+        self.rows
+            .range(from..)
+            .take_while(move |row| row.first < end)
     }
 
     /// A position above all that are queued; families make it higher than need be.

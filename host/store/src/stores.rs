@@ -248,6 +248,15 @@ impl Store for Stores {
         chain::lane(&self.shared, channel, lane)
     }
 
+    fn holds(
+        &self,
+        channel: &ChannelName,
+        lane: u32,
+        positions: std::ops::Range<u64>,
+    ) -> Result<bool, TakeError> {
+        chain::holds(&self.shared, channel, lane, &positions)
+    }
+
     fn chain_at(
         &self,
         channel: &ChannelName,

@@ -11,6 +11,7 @@ use levada_core::{
     store::{ChannelPut, Need},
 };
 use levada_flow::{Flow, Plan, Replicating, Retry, SinkPlan, SourcePlan, Succession, Surroundings};
+use levada_net::Transport;
 use levada_store::{ChannelKind, ChannelSpec, OnFull, StoreParams, Stores};
 use levada_telemetry::Registry;
 use tempfile::TempDir;
@@ -276,6 +277,11 @@ impl Node {
 
     /// Runs an avro source that fills the channel.
     pub(crate) async fn receive(&self, wire: &Wire, how: Receiver) -> Running {
+        // One that was killed may hold the address for a moment.
+        let address = at().parse().expect("is an address");
+        while wire.bind(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
         let deps = levada_sources::Deps {
             transport: Arc::new(wire.clone()),
             registry: self.registry.clone(),

@@ -91,6 +91,15 @@ impl Store for Shown {
         Err(TakeError::Closed)
     }
 
+    fn holds(
+        &self,
+        _: &levada_core::ChannelName,
+        _: u32,
+        _: std::ops::Range<u64>,
+    ) -> Result<bool, TakeError> {
+        Err(TakeError::Closed)
+    }
+
     fn chain_at(
         &self,
         _: &levada_core::ChannelName,

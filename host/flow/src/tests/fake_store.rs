@@ -379,6 +379,20 @@ impl Store for FakeStore {
         })
     }
 
+    fn holds(
+        &self,
+        channel: &ChannelName,
+        _: u32,
+        positions: std::ops::Range<u64>,
+    ) -> Result<bool, TakeError> {
+        let state = self.state();
+        Ok(state.channels[channel]
+            .events
+            .range(positions)
+            .next()
+            .is_some())
+    }
+
     fn chain_at(&self, channel: &ChannelName, _: u32, at: u64) -> Result<Option<u64>, TakeError> {
         Ok((at < self.state().channels[channel].next).then_some(at))
     }

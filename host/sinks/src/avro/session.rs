@@ -217,13 +217,19 @@ impl Session {
         if next <= progress.sent {
             return Err(SessionError::OutOfOrder);
         }
-        if next > progress.sent + 1 {
-            // What lies between must have left the lane: held and not sent, it would be lost when
-            // the mark goes beyond it. A lease whose session could not be opened is such a case.
-            let lane = hop.lane(self.terms.lane).map_err(SessionError::Chain)?;
-            if lane.oldest < next {
+        // What lies between must have left the lane: held and not sent, it would be lost when the
+        // mark goes beyond it. Such are leases whose session could not be opened.
+        let mut after = progress.sent + 1;
+        for run in positions.slice(known..positions.len()).runs() {
+            let gap = after..run.first;
+            let held = !gap.is_empty()
+                && hop
+                    .holds(self.terms.lane, gap)
+                    .map_err(SessionError::Chain)?;
+            if held {
                 return Err(SessionError::Early);
             }
+            after = run.first + u64::from(run.count);
         }
         Ok(known)
     }

@@ -98,9 +98,31 @@ async fn children_share_a_position_and_its_chain() {
     let taken = lease(&place.store, "c", 5).await;
     let some = vec![Outcome::Done, Outcome::Retry];
     settle(&place.store, taken, Outcomes::Each(some)).await;
-    assert_eq!(lane(&place.store).oldest, 3);
+    let check = |store: &Stores| {
+        assert_eq!(lane(store).oldest, 3);
+        let held = |positions| store.holds(&channel("c"), 0, positions).unwrap();
+        assert!(!held(1..3) && held(1..4) && held(3..4) && !held(4..9));
+    };
+    check(&place.store);
     place.store.close();
-    assert_eq!(lane(&open_in(place.dir.path(), one())).oldest, 3);
+    check(&open_in(place.dir.path(), one()));
+}
+
+#[tokio::test]
+async fn what_is_leased_is_held_and_what_is_settled_is_not() {
+    for kind in [ChannelKind::Durable, ChannelKind::Memory] {
+        let place = open(vec![spec("c", kind)]);
+        for n in 0..4 {
+            put(&place.store, "c", numbered(n * 5..n * 5 + 5)).await;
+        }
+        let held = |positions| place.store.holds(&channel("c"), 0, positions).unwrap();
+        let first = lease(&place.store, "c", 3).await;
+        let second = lease(&place.store, "c", 9).await;
+        settle(&place.store, second, Outcomes::Done).await;
+        assert!(held(1..2) && held(3..4) && held(2..9) && !held(4..13) && held(12..14));
+        settle(&place.store, first, Outcomes::Done).await;
+        assert!(!held(1..13) && held(13..14) && held(20..21) && !held(21..30));
+    }
 }
 
 #[tokio::test]
