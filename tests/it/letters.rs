@@ -70,7 +70,15 @@ async fn letters(agent: &Agent) -> Result<Vec<u64>> {
         .collect()
 }
 
-async fn stop_and_check(agent: &mut Agent) -> Result<()> {
+/// Waits until so many events are delivered, stops, and checks the books.
+async fn stop_and_check(agent: &mut Agent, delivered: u64) -> Result<()> {
+    let running = &*agent;
+    wait::until("all is delivered", WITHIN, || async move {
+        let audit = running.audit().await?;
+        let count = audit.count("channels.main", "delivered").unwrap_or(0);
+        Ok((count == delivered).then_some(()))
+    })
+    .await?;
     assert!(agent.stop().await?.success(), "{}", agent.tail());
     let audit = agent.audit().await?;
     assert!(audit.holds, "{audit:#?}");
@@ -94,7 +102,7 @@ async fn when_the_dead_letters_are_full_the_flow_waits() -> Result<()> {
     assert_eq!(letters(&full.agent).await?.len(), 3);
     let output = full.agent.levada(&["dlq", "replay", &id]).await?;
     assert_eq!(output.status.code(), Some(1), "it is gone: {output:?}");
-    stop_and_check(&mut full.agent).await?;
+    stop_and_check(&mut full.agent, 1).await?;
     let audit = full.agent.audit().await?;
     assert_eq!(audit.count("sources.rpc", "replayed"), Some(1));
     assert_eq!(audit.count("channels.main", "delivered"), Some(1));
@@ -113,7 +121,7 @@ async fn when_the_dead_letters_are_full_the_oldest_go_and_are_counted() -> Resul
     assert!(kept.is_sorted());
     let bytes = full.agent.metric("levada_dead_letter_bytes", "").await?;
     assert!(bytes <= 7168.0, "{bytes}");
-    stop_and_check(&mut full.agent).await?;
+    stop_and_check(&mut full.agent, 0).await?;
     let output = full.agent.levada(&["audit", "--json"]).await?;
     let audit: Value = serde_json::from_slice(&output.stdout)?;
     let counts = audit["counts"].as_array().context("no counts")?;
@@ -183,12 +191,7 @@ async fn a_letter_is_replayed_at_the_handler_that_rejected_it() -> Result<()> {
         .await?;
     assert!(output.status.success(), "{output:?}");
     assert!(letters(&agent).await?.is_empty());
-    wait::until("it is delivered", WITHIN, || async {
-        let audit = agent.audit().await?;
-        Ok((audit.count("channels.main", "delivered") == Some(1)).then_some(()))
-    })
-    .await?;
-    stop_and_check(&mut agent).await?;
+    stop_and_check(&mut agent, 1).await?;
     let audit = agent.audit().await?;
     assert_eq!(audit.count("sources.web", "replayed"), Some(2));
     Ok(())
