@@ -145,7 +145,6 @@ impl Pair {
             "{}",
             self.aggregator.tail()
         );
-        assert_eq!(self.watch.lines()?, events);
         for (agent, source) in [
             (&self.edge, "sources.web"),
             (&self.aggregator, "sources.edges"),
@@ -155,6 +154,7 @@ impl Pair {
             assert_eq!(audit.count(source, "accepted"), Some(events));
             assert_eq!(audit.count("channels.main", "delivered"), Some(events));
         }
+        assert_eq!(self.watch.lines()?, events, "{:?}", self.watch);
         Ok(())
     }
 }

@@ -145,8 +145,9 @@ impl Watch {
             let Ok(file) = File::open(&path) else {
                 continue;
             };
+            // An open file is called after its sink, too: `NAME.SINK.tmp`.
             let name = if is_open(&path) {
-                path.with_extension("")
+                path.with_extension("").with_extension("")
             } else {
                 path
             };

@@ -18,7 +18,9 @@ fn chain(error: &dyn Error) -> String {
 async fn refused(house: &House, bytes: &[u8]) -> String {
     let mut spec = HandlerSpec::new(house.file(bytes));
     spec.limits.deadline = Duration::from_secs(60);
-    chain(&house.try_load(&spec).await.unwrap_err())
+    let error = house.try_load(&spec).await.unwrap_err();
+    let help = error.help().unwrap_or_default();
+    format!("{}; {help}", chain(&error))
 }
 
 #[tokio::test]
