@@ -136,6 +136,7 @@ fn aggregator(avro: SocketAddr, output: &Path) -> String {
         r#"[sources.edges]
 type = "avro"
 listen = "{avro}"
+trust-plaintext = true
 channels = ["main"]
 
 [channels.main]
