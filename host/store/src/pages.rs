@@ -51,9 +51,9 @@ impl Pages {
         if let Some(before) = self.control.take() {
             before.retire();
         }
-        if check == Check::Whole {
-            self.disk.forget_cache()?;
-        }
+        // A sync may have failed in this process or in the one before it: what the system has cached
+        // since may be nowhere else.
+        self.disk.forget_cache()?;
         let backend = FileBackend::new(Arc::clone(&self.disk), self.ahead.clone(), self.thrift)?;
         self.control = Some(backend.control());
         let backend = Metered::new(Box::new(backend), Arc::clone(&self.meter), self.delay);
