@@ -1,14 +1,13 @@
 //! What a certificate says about its owner.
 
-mod der;
-
 use std::{net::IpAddr, path::Path};
 
 use jiff::Timestamp;
 use levada_core::OpenError;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-
-use self::der::{Der, GeneralName};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time,
+};
 
 /// The facts of one certificate. They are the owner's words; an authority's signature makes them
 /// true, and is checked elsewhere.
@@ -35,19 +34,31 @@ impl Certificate {
     /// Reads a certificate; `None` if it is none, or has no name of 1 to 255 bytes.
     #[must_use]
     pub fn of(der: &CertificateDer<'_>) -> Option<Self> {
-        let read = Der::read(der.as_ref())?;
-        let own = read.names.iter().find_map(GeneralName::own);
-        let name = own.or(read.common_name).filter(|name| !name.is_empty())?;
+        let (_, read) = X509Certificate::from_der(der.as_ref()).ok()?;
+        let names = match read.subject_alternative_name() {
+            Ok(Some(extension)) => &extension.value.general_names[..],
+            _ => &[],
+        };
+        let common = read.subject().iter_common_name().next();
+        let name = names
+            .iter()
+            .find_map(own)
+            .or_else(|| common?.as_str().ok())
+            .filter(|name| !name.is_empty())?;
         if name.len() > LONGEST {
             return None;
         }
         Some(Self {
             name: name.to_owned(),
-            names: read.names.iter().filter_map(shown).collect(),
-            is_authority: read.is_authority,
-            serial: read.serial.iter().map(|b| format!("{b:02x}")).collect(),
-            not_before_ms: read.not_before_ms,
-            not_after_ms: read.not_after_ms,
+            names: names.iter().filter_map(shown).collect(),
+            is_authority: read.is_ca(),
+            serial: read
+                .raw_serial()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect(),
+            not_before_ms: ms(read.validity().not_before),
+            not_after_ms: ms(read.validity().not_after),
         })
     }
 
@@ -79,12 +90,25 @@ pub(super) fn date(ms: u64) -> String {
     }
 }
 
+fn ms(time: ASN1Time) -> u64 {
+    u64::try_from(time.timestamp()).unwrap_or(0) * 1000
+}
+
+/// A name that can stand for its owner: an address cannot, nor can a mailbox.
+fn own<'a>(name: &GeneralName<'a>) -> Option<&'a str> {
+    match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) => Some(name),
+        _ => None,
+    }
+}
+
 fn shown(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::Dns(name) | GeneralName::Uri(name) | GeneralName::Mail(name) => {
+        GeneralName::DNSName(name) | GeneralName::URI(name) | GeneralName::RFC822Name(name) => {
             Some((*name).to_owned())
         }
-        GeneralName::Address(octets) => Some(address(octets)?.to_string()),
+        GeneralName::IPAddress(octets) => Some(address(octets)?.to_string()),
+        _ => None,
     }
 }
 
