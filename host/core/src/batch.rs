@@ -125,14 +125,7 @@ impl Batch {
     /// The bytes of all events together, gaps left out.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        match (self.spans.first(), self.spans.last()) {
-            (Some(first), Some(last)) if self.is_dense() => (last.end - first.start) as usize,
-            _ => self
-                .spans
-                .iter()
-                .map(|span| (span.end - span.start) as usize)
-                .sum(),
-        }
+        self.lengths().map(|length| length as usize).sum()
     }
 
     /// The `n`-th event.
@@ -232,12 +225,6 @@ impl Batch {
             spans: Arc::new(spans),
             origins,
         }
-    }
-
-    fn is_dense(&self) -> bool {
-        self.spans
-            .windows(2)
-            .all(|pair| pair[0].end == pair[1].start)
     }
 }
 

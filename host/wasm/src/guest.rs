@@ -98,9 +98,11 @@ pub(crate) struct CallState {
     pub(crate) part: Option<PartId>,
     pub(crate) attempt: u32,
     pub(crate) received_ms: u64,
-    pub(crate) wall_ms: u64,
+    /// The time by the clock, once the guest has asked for it: it stands still within a call.
+    wall_ms: Option<u64>,
     pub(crate) batch: Batch,
-    started: Instant,
+    /// When it began.
+    pub(crate) started: Instant,
     cpu: Cpu,
     cpu_allowed: Duration,
     deadline: Duration,
@@ -123,14 +125,13 @@ enum Cpu {
 
 impl Guest {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        let wall_ms = shared.clock.wall_ms();
         let mut guest = Self {
             limiter: Limiter::new(&shared.limits),
             call: CallState {
                 part: None,
                 attempt: 0,
-                received_ms: wall_ms,
-                wall_ms,
+                received_ms: shared.clock.wall_ms(),
+                wall_ms: None,
                 batch: Batch::default(),
                 started: Instant::now(),
                 cpu: Cpu::Unseen,
@@ -156,6 +157,7 @@ impl Guest {
         let limits = &self.shared.limits;
         let call = &mut self.call;
         call.started = Instant::now();
+        call.wall_ms = None;
         call.cpu = Cpu::Unseen;
         call.cpu_allowed = limits.cpu_of(events);
         call.deadline = limits.deadline_of(events);
@@ -173,8 +175,10 @@ impl Guest {
                 self.output_line(stream, &rest);
             }
         }
-        self.shared.meters.log_dropped.add(self.call.log_dropped);
-        self.call.log_dropped = 0;
+        if self.call.log_dropped > 0 {
+            self.shared.meters.log_dropped.add(self.call.log_dropped);
+            self.call.log_dropped = 0;
+        }
         self.call.batch = Batch::default();
         self.call.cpu_used()
     }
@@ -198,6 +202,12 @@ impl Guest {
             .as_ref()
             .map(PartId::to_string)
             .unwrap_or_default()
+    }
+
+    /// Milliseconds since 1970, the same for the whole call.
+    pub(crate) fn wall_ms(&mut self) -> u64 {
+        let clock = &self.shared.clock;
+        *self.call.wall_ms.get_or_insert_with(|| clock.wall_ms())
     }
 
     /// Milliseconds until the deadline.

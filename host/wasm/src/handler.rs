@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    iter,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,7 +19,7 @@ use crate::{
     instance::Facts,
     limits::Limits,
     pool::Pool,
-    rescue::{self, End, Guilty, Memory, Piece},
+    rescue::{self, End, Guilty, Memory, Piece, Site},
     verdicts::{Outcome, VerdictCounts},
 };
 
@@ -67,9 +68,21 @@ impl Handler {
     }
 
     /// One call and what follows from it, if the breaker lets it.
-    async fn attempt(&self, batch: &Batch, facts: Facts<'_>) -> Result<Vec<Piece>, InterceptError> {
+    async fn attempt(
+        &self,
+        batch: &Batch,
+        range: Range<usize>,
+        facts: Facts<'_>,
+    ) -> Result<Vec<Piece>, InterceptError> {
         let pass = self.breaker.admit()?;
-        let pieces = rescue::handle(&self.pool, &self.memory, self.on_trap, batch, facts).await;
+        let at = Site {
+            pool: &self.pool,
+            memory: &self.memory,
+            on_trap: self.on_trap,
+            batch,
+            facts,
+        };
+        let pieces = rescue::handle(at, range).await;
         match &pieces {
             Ok(pieces) => {
                 let (tally, last) = tally(pieces);
@@ -223,20 +236,24 @@ impl Interceptor for Handler {
         if batch.is_empty() {
             return Ok(batch);
         }
-        let batch = batch.canonical().compact();
+        let batch = batch.into_canonical().into_compact();
         let facts = Facts {
             part: call.part,
             attempt: call.attempt,
             received_ms: call.received_ms,
         };
-        let slot = self.slots.acquire().await;
-        let _slot = slot.expect("the semaphore is never closed");
+        let _slot = match self.slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let slot = self.slots.acquire().await;
+                slot.expect("the semaphore is never closed")
+            }
+        };
         let mut out = Vec::new();
         let mut collected = Effects::default();
         for range in calls_of(&batch, self.limits()) {
-            let part = batch.slice(range);
-            let pieces = self.attempt(&part, facts).await?;
-            self.settle(&part, pieces, call, &mut collected, &mut out);
+            let pieces = self.attempt(&batch, range, facts).await?;
+            self.settle(&batch, pieces, call, &mut collected, &mut out);
         }
         effects.merge(collected);
         Ok(Batch::concat(out))
@@ -261,19 +278,21 @@ fn tally(pieces: &[Piece]) -> (Tally, Option<&str>) {
 }
 
 /// Cuts a batch into calls of bounded size; a single event that is larger is a call of its own.
-fn calls_of(batch: &Batch, limits: &Limits) -> Vec<Range<usize>> {
-    let mut calls = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (n, length) in batch.lengths().enumerate() {
-        let length = length as usize;
-        if n > start && (n - start >= limits.batch_events || bytes + length > limits.batch_bytes) {
-            calls.push(start..n);
-            (start, bytes) = (n, 0);
+fn calls_of(batch: &Batch, limits: &Limits) -> impl Iterator<Item = Range<usize>> {
+    let (most_events, most_bytes) = (limits.batch_events.max(1), limits.batch_bytes);
+    let mut lengths = batch.lengths().map(|length| length as usize).peekable();
+    let mut at = 0;
+    iter::from_fn(move || {
+        let (start, mut bytes) = (at, lengths.next()?);
+        at += 1;
+        while at - start < most_events
+            && let Some(length) = lengths.next_if(|length| bytes + length <= most_bytes)
+        {
+            bytes += length;
+            at += 1;
         }
-        bytes += length;
-    }
-    calls.push(start..batch.len());
-    calls
+        Some(start..at)
+    })
 }
 
 /// What loading gives to the agent: the interceptor.

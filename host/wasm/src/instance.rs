@@ -142,7 +142,6 @@ impl Mould {
         guest.call.part = Some(facts.part.clone());
         guest.call.attempt = facts.attempt;
         guest.call.received_ms = facts.received_ms;
-        guest.call.wall_ms = self.shared.clock.wall_ms();
         guest.call.batch = batch.clone();
         let lifted = self.shared.limits.lifted_of(batch.bytes());
         live.store.set_hostcall_fuel(lifted);
@@ -216,11 +215,17 @@ impl Live {
         self.store.data().limiter.memory()
     }
 
+    /// How old it was when its last call began.
+    fn age(&self) -> Duration {
+        let last = self.store.data().call.started;
+        last.saturating_duration_since(self.born)
+    }
+
     /// Whether it has served its calls or its time.
     pub(crate) fn is_spent(&self) -> Spent {
         if self.calls >= self.most_calls {
             Spent::Calls
-        } else if self.born.elapsed() >= self.most_age {
+        } else if self.age() >= self.most_age {
             Spent::Age
         } else {
             Spent::No

@@ -31,7 +31,8 @@ const FEW: usize = 16;
 pub(crate) fn write_index(layout: &Layout<'_>, out: &mut Vec<u8>) {
     let places = layout.places();
     out.clear();
-    out.reserve(8 + places.len() * usize::from(STRIDE));
+    let stride = usize::from(STRIDE);
+    out.reserve(8 + places.len() * stride);
     out.extend([VERSION, 0]);
     out.extend(STRIDE.to_le_bytes());
     out.extend(
@@ -39,13 +40,13 @@ pub(crate) fn write_index(layout: &Layout<'_>, out: &mut Vec<u8>) {
             .unwrap_or(u32::MAX)
             .to_le_bytes(),
     );
-    for place in places {
-        let mut record = [0; STRIDE as usize];
+    let head = out.len();
+    out.resize(head + places.len() * stride, 0);
+    for (record, place) in out[head..].chunks_exact_mut(stride).zip(places) {
         record[0..4].copy_from_slice(&place.pairs.to_le_bytes());
         record[4..8].copy_from_slice(&place.headers.to_le_bytes());
         record[8..12].copy_from_slice(&place.body.to_le_bytes());
         record[12..16].copy_from_slice(&place.size.to_le_bytes());
-        out.extend_from_slice(&record);
     }
 }
 

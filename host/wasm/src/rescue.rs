@@ -50,40 +50,39 @@ pub(crate) struct Guilty {
     pub(crate) attempts: u32,
 }
 
-/// Handles a canonical batch of one call's size; pieces come in the order of the events.
+/// Where something is handled: the handler's own things, a canonical batch, and facts about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) memory: &'a Memory,
+    pub(crate) on_trap: OnTrap,
+    pub(crate) batch: &'a Batch,
+    pub(crate) facts: Facts<'a>,
+}
+
+/// Handles events of one call's size; pieces come in the order of the events.
 ///
 /// Safe to cancel between calls: nothing has happened then but that guilty events are known.
 pub(crate) async fn handle(
-    pool: &Pool,
-    memory: &Memory,
-    on_trap: OnTrap,
-    batch: &Batch,
-    facts: Facts<'_>,
+    at: Site<'_>,
+    range: Range<usize>,
 ) -> Result<Vec<Piece>, InterceptError> {
     let mut rescue = Rescue {
-        pool,
-        memory,
-        on_trap,
-        batch,
-        facts,
+        at,
         pieces: Vec::new(),
     };
-    let mut start = 0;
-    for (event, guilty) in memory.known(batch) {
+    let mut start = range.start;
+    for (event, guilty) in at.memory.known(at.batch, &range) {
         rescue.range(start..event).await?;
         rescue.push(event..event + 1, End::Known(guilty));
         start = event + 1;
     }
-    rescue.range(start..batch.len()).await?;
+    rescue.range(start..range.end).await?;
     Ok(rescue.pieces)
 }
 
 struct Rescue<'a> {
-    pool: &'a Pool,
-    memory: &'a Memory,
-    on_trap: OnTrap,
-    batch: &'a Batch,
-    facts: Facts<'a>,
+    at: Site<'a>,
     pieces: Vec<Piece>,
 }
 
@@ -97,14 +96,14 @@ impl Rescue<'_> {
         let mut rest = range;
         while !rest.is_empty() {
             let mut live = None;
-            let taken =
-                tasks::in_place(|| self.pool.take()).map_err(|broken| no_instance(&broken))?;
-            if let Ok(outcome) = self.call(&mut live, taken, rest.clone())? {
+            let take = || self.at.pool.take();
+            if let Ok(outcome) = self.call(&mut live, take, rest.clone())? {
                 self.finish(live);
                 self.push(rest, End::Handled(outcome));
                 return Ok(());
             }
-            rest = self.again(rest).await?;
+            // Boxed, since it is rare: what every call carries stays small.
+            rest = Box::pin(self.again(rest)).await?;
         }
         Ok(())
     }
@@ -131,7 +130,7 @@ impl Rescue<'_> {
                 }
                 Err(broken) => broken,
             };
-            if self.on_trap == OnTrap::Stop {
+            if self.at.on_trap == OnTrap::Stop {
                 let reason = broken.reason;
                 return Err(InterceptError::Fatal { reason });
             }
@@ -141,11 +140,11 @@ impl Rescue<'_> {
                     broken: Arc::from(broken),
                     attempts,
                 };
-                self.memory.remember(self.batch, range.start, &guilty);
+                self.at.memory.remember(self.at.batch, range.start, &guilty);
                 self.push(range, End::Guilty(guilty));
             } else {
                 if tried == 1 {
-                    self.pool.mould().shared.meters.bisections.add(1);
+                    self.at.pool.mould().shared.meters.bisections.add(1);
                 }
                 let middle = range.start + range.len() / 2;
                 waiting.push((middle..range.end, attempts));
@@ -162,34 +161,39 @@ impl Rescue<'_> {
         live: &mut Option<Live>,
         range: Range<usize>,
     ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
-        let taken = match live.take() {
-            Some(taken) => taken,
-            None => tasks::in_place(|| self.pool.fresh()).map_err(|broken| no_instance(&broken))?,
-        };
-        self.call(live, taken, range)
+        let kept = live.take();
+        let take = || kept.map_or_else(|| self.at.pool.fresh(), Ok);
+        self.call(live, take, range)
     }
 
-    /// One call. The instance is kept in `live` if it is still sound.
+    /// One call, on the thread that holds the batch. The instance is kept in `live` if it is still
+    /// sound.
     fn call(
         &self,
         live: &mut Option<Live>,
-        mut taken: Live,
+        take: impl FnOnce() -> Result<Live, Box<Broken>>,
         range: Range<usize>,
     ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
-        let batch = self.batch.slice(range);
-        let called = tasks::in_place(|| self.pool.mould().call(&mut taken, &batch, self.facts));
+        let batch = self.at.batch.slice(range);
+        let pool = self.at.pool;
+        // Once for both: leaving the runtime's worker costs more than a short call.
+        let (taken, called) = tasks::in_place(|| {
+            let mut taken = take().map_err(|broken| no_instance(&broken))?;
+            let called = pool.mould().call(&mut taken, &batch, self.at.facts);
+            Ok((taken, called))
+        })?;
         match called {
             Ok(outcome) => {
                 *live = Some(taken);
                 Ok(Ok(outcome))
             }
             Err(CallError::Failure(failure)) => {
-                self.pool.give(taken);
+                self.at.pool.give(taken);
                 Err(error_of(failure))
             }
             Err(CallError::Broken(broken)) => {
-                self.pool.lost();
-                let handler = &self.pool.mould().shared.name;
+                self.at.pool.lost();
+                let handler = &self.at.pool.mould().shared.name;
                 tracing::debug!(%handler, reason = %broken, events = batch.len(), "call failed");
                 Ok(Err(broken))
             }
@@ -198,7 +202,7 @@ impl Rescue<'_> {
 
     fn finish(&self, live: Option<Live>) {
         if let Some(live) = live {
-            self.pool.give(live);
+            self.at.pool.give(live);
         }
     }
 }
@@ -238,8 +242,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// The events of a batch that are known, with their places.
-    fn known(&self, batch: &Batch) -> Vec<(usize, Guilty)> {
+    /// The events of a range that are known, with their places in the batch.
+    fn known(&self, batch: &Batch, range: &Range<usize>) -> Vec<(usize, Guilty)> {
         let mut guilty = self.guilty.lock().unwrap_or_else(PoisonError::into_inner);
         if guilty.is_empty() {
             return Vec::new();
@@ -250,7 +254,8 @@ impl Memory {
             let found = guilty.get(&self.hasher.hash_one(event.as_bytes()));
             found.map(|(_, guilty)| (place, guilty.clone()))
         };
-        batch.iter().enumerate().filter_map(known).collect()
+        let events = range.clone().zip(batch.iter().skip(range.start));
+        events.filter_map(known).collect()
     }
 
     fn remember(&self, batch: &Batch, place: usize, found: &Guilty) {

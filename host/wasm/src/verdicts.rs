@@ -78,6 +78,8 @@ pub(crate) struct Verdicts<'a> {
     editor: Editor<'a>,
     limits: &'a Limits,
     on_reject: OnReject,
+    /// Bytes of the events that the guest was given.
+    input_bytes: usize,
     /// Bytes that may still come out anew.
     room: usize,
     outcome: Outcome,
@@ -95,12 +97,14 @@ pub(crate) struct Change<'a> {
 
 impl<'a> Verdicts<'a> {
     pub(crate) fn new(batch: &'a Batch, limits: &'a Limits, on_reject: OnReject) -> Self {
+        let input_bytes = batch.bytes();
         Self {
             batch,
             editor: batch.edit(),
             limits,
             on_reject,
-            room: limits.lifted_of(batch.bytes()),
+            input_bytes,
+            room: limits.lifted_of(input_bytes),
             outcome: Outcome::default(),
         }
     }
@@ -117,7 +121,7 @@ impl<'a> Verdicts<'a> {
 
     /// The bytes of the events that the guest was given.
     pub(crate) fn input_bytes(&self) -> usize {
-        self.batch.bytes()
+        self.input_bytes
     }
 
     pub(crate) fn pass(&mut self, n: usize) {
@@ -306,7 +310,7 @@ pub(crate) fn read_events(data: Bytes, limits: &Limits) -> Result<Batch, (usize,
     let batch = checked.batch;
     if !batch.is_canonical() {
         // Also said of canonical events with many headers: then writing them anew changes nothing.
-        let canonical = batch.canonical();
+        let canonical = batch.clone().into_canonical();
         let pairs = batch.iter().zip(canonical.iter());
         for (theirs, ours) in pairs {
             if theirs.as_bytes() != ours.as_bytes() {

@@ -156,9 +156,9 @@ fn answer(cx: &mut Cx<'_>, function: &str, params: &[Val]) -> wasmtime::Result<A
     Ok(answer)
 }
 
-/// A clock that stands still: all of a call happens at the moment it began.
+/// A clock that stands still: all of a call happens at the moment the guest first asks.
 fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answer> {
-    let wall_ms = cx.data().call.wall_ms;
+    let wall_ms = cx.data_mut().wall_ms();
     let datetime = |seconds, nanoseconds| {
         Answer::Value(Val::Record(vec![
             ("seconds".into(), Val::U64(seconds)),

@@ -218,7 +218,9 @@ impl<'a> Editor<'a> {
     fn change(&mut self) {
         if !self.changed {
             self.changed = true;
-            self.data.reserve(self.batch.bytes() + 64);
+            // Room for a header more per event, else all of it is copied again half-way.
+            let added = 32 * self.batch.len();
+            self.data.reserve(self.batch.bytes() + added);
             self.spans.reserve(self.batch.len());
         }
         let mut run = self.run;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Batch, Origins, avro,
+    Batch, avro,
     batch::{Span, offset},
 };
 
@@ -66,11 +66,11 @@ impl Batch {
 
     /// The same events without gaps between them, if the gaps are larger than the events.
     #[must_use]
-    pub fn compact(&self) -> Self {
+    pub fn into_compact(self) -> Self {
         let (base, end) = self.window();
         let bytes = self.bytes();
         if (end - base) as usize <= bytes.saturating_mul(2) {
-            return self.clone();
+            return self;
         }
         let mut data = Vec::with_capacity(bytes);
         let mut spans = Vec::with_capacity(self.len());
@@ -82,14 +82,17 @@ impl Batch {
         Self {
             data: data.into(),
             spans: Arc::new(spans),
-            origins: Origins::clone(&self.origins),
+            origins: self.origins,
         }
     }
 
     /// From the first byte of any event to one past the last.
     fn window(&self) -> (u32, u32) {
-        let base = self.spans.iter().map(|span| span.start).min();
-        let end = self.spans.iter().map(|span| span.end).max();
-        (base.unwrap_or(0), end.unwrap_or(0))
+        let widest =
+            |(base, end): (u32, u32), span: &Span| (base.min(span.start), end.max(span.end));
+        match self.spans.split_first() {
+            Some((first, rest)) => rest.iter().fold((first.start, first.end), widest),
+            None => (0, 0),
+        }
     }
 }

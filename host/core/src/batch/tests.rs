@@ -110,7 +110,7 @@ proptest! {
         prop_assert_eq!(read(&checked.batch), events);
         // Validated bytes are kept as they are, and known to be canonical.
         prop_assert!(checked.batch.is_canonical());
-        prop_assert_eq!(checked.batch.canonical(), checked.batch);
+        prop_assert_eq!(checked.batch.clone().into_canonical(), checked.batch);
     }
 
     #[test]
@@ -118,7 +118,7 @@ proptest! {
         if let Ok(checked) = parse(&bytes) {
             let events = read(&checked.batch);
             prop_assert_eq!(events.len(), checked.batch.len());
-            prop_assert_eq!(read(&checked.batch.canonical()), events);
+            prop_assert_eq!(read(&checked.batch.into_canonical()), events);
         }
     }
 
@@ -204,7 +204,7 @@ fn several_blocks_negative_counts_and_repeated_names_are_legal() {
     );
     assert!(!batch.get(0).unwrap().is_canonical());
     assert!(batch.get(1).unwrap().is_canonical());
-    let canonical = batch.canonical();
+    let canonical = batch.clone().into_canonical();
     assert_eq!(
         canonical.get(0).unwrap().as_bytes(),
         b"\x02\x02k\x02b\x00\x02x"
@@ -461,8 +461,8 @@ fn a_layout_points_at_the_parts_of_each_event() {
     let many = build(&vec![events[0].clone(); 100]);
     let apart = many.select([99, 0]);
     assert_eq!(apart.layout().unwrap().bytes.len(), 1200);
-    assert_eq!(apart.compact(), apart);
-    assert_eq!(apart.compact().layout().unwrap().bytes.len(), 24);
+    assert_eq!(apart.clone().into_compact(), apart);
+    assert_eq!(apart.into_compact().layout().unwrap().bytes.len(), 24);
 }
 
 #[test]

@@ -171,16 +171,16 @@ impl Batch {
     /// The same events, each in canonical form: one block, minimal varints, unique names (the last
     /// one wins). Returned as it is if it already was.
     #[must_use]
-    pub fn canonical(&self) -> Self {
+    pub fn into_canonical(self) -> Self {
         if self.is_canonical() {
-            return self.clone();
+            return self;
         }
         let mut builder = crate::BatchBuilder::with_capacity(self.bytes());
         for event in self.iter() {
             builder.push(event.headers(), event.body());
         }
         Self {
-            origins: self.origins.clone(),
+            origins: self.origins,
             ..builder.finish()
         }
     }

@@ -83,7 +83,7 @@ pub(crate) fn batch_of(events: &[u8]) -> Batch {
     Batch::from_all_events(data, &limits)
         .unwrap()
         .batch
-        .canonical()
+        .into_canonical()
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
