@@ -71,6 +71,9 @@ params! {
         /// `text` is the body and a newline; `json` a line with headers and body (`body64` where it
         /// is no UTF-8).
         pub format: Format = "text",
+        /// Each JSON line begins with `id`, the event's origin id: given once, at its first durable
+        /// channel, and the same wherever it is seen again. Lines with one id are one event.
+        pub ids: bool = false,
         /// The extension; by default `log` for text and `jsonl` for JSON.
         pub extension: Option<String>,
         /// When a file ends.
@@ -149,6 +152,7 @@ fn settings(part: &PartId, params: &Params) -> Result<Settings, String> {
         folder: params.directory.clone(),
         pattern: Pattern::parse(&params.file, zone, params.time)?,
         format: params.format,
+        ids: params.ids,
         extension: extension.unwrap_or_else(|| params.format.extension().to_owned()),
         sink: part.name.to_string(),
         every: Some(roll.every).filter(|every| !every.is_zero()),

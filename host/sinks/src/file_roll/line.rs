@@ -1,7 +1,7 @@
 //! One event as one line.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use levada_core::EventRef;
+use levada_core::{EventRef, OriginId};
 
 levada_core::choice! {
     /// How an event is written.
@@ -22,18 +22,22 @@ impl Format {
         }
     }
 
-    /// Appends an event's line to `out`.
-    pub(crate) fn write(self, event: EventRef<'_>, out: &mut Vec<u8>) {
+    /// Appends an event's line to `out`; a JSON line begins with the id, if there is one.
+    pub(crate) fn write(self, event: EventRef<'_>, id: Option<OriginId>, out: &mut Vec<u8>) {
         match self {
             Self::Text => out.extend_from_slice(event.body()),
-            Self::Json => write_json(event, out),
+            Self::Json => write_json(event, id, out),
         }
         out.push(b'\n');
     }
 }
 
-fn write_json(event: EventRef<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"headers\":{");
+fn write_json(event: EventRef<'_>, id: Option<OriginId>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    if let Some(id) = id {
+        out.extend_from_slice(format!("\"id\":\"{id}\",").as_bytes());
+    }
+    out.extend_from_slice(b"\"headers\":{");
     // A name that a foreign peer wrote twice is written once: the last value counts.
     let mut written: Vec<&str> = Vec::new();
     for (name, _) in event.headers() {

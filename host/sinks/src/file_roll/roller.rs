@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub folder: PathBuf,
     pub pattern: Pattern,
     pub format: Format,
+    /// Whether JSON lines carry the origin id.
+    pub ids: bool,
     pub extension: String,
     /// The sink's name: two sinks may share a folder.
     pub sink: String,
@@ -256,9 +258,11 @@ impl Roller {
         let mut files = BTreeMap::new();
         let mut made = BTreeSet::new();
         let mut line = Vec::new();
+        let mut ids = batch.origins().iter();
         for event in batch.iter() {
             line.clear();
-            settings.format.write(event, &mut line);
+            let id = ids.next().filter(|_| settings.ids);
+            settings.format.write(event, id, &mut line);
             let bucket = settings.bucket(&settings.pattern.expand(event, now.wall_ms));
             let full = self.open.get(&bucket).is_some_and(|file| {
                 file.is_due(now.instant) || file.is_full(line.len() as u64, &settings)

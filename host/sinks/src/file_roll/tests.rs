@@ -3,7 +3,8 @@ mod world;
 
 use jiff::tz::TimeZone;
 use levada_core::{
-    Batch, BatchBuilder, Chance, Name, PartKind, Peer, Stopper, SystemClock, Value,
+    Batch, BatchBuilder, Chance, Incarnation, Name, OriginId, PartKind, Peer, Stopper, SystemClock,
+    Value,
     batch::EventRef,
     settings::{Key, ValueKind},
 };
@@ -86,7 +87,7 @@ fn patterns_that_cannot_be_files_are_refused() {
 fn lines_keep_what_the_event_says() {
     let check = |format: Format, headers: &[(&str, &str)], body: &[u8], expected: &str| {
         let mut out = Vec::new();
-        format.write(event(headers, body).get(0).unwrap(), &mut out);
+        format.write(event(headers, body).get(0).unwrap(), None, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     };
     check(Format::Text, &[("a", "b")], b"hi", "hi\n");
@@ -100,8 +101,20 @@ fn lines_keep_what_the_event_says() {
     );
     let twice: &[u8] = &[4, 2, b'k', 2, b'1', 2, b'k', 2, b'2', 0, 0];
     let mut out = Vec::new();
-    Format::Json.write(EventRef::from_stored(twice), &mut out);
+    Format::Json.write(EventRef::from_stored(twice), None, &mut out);
     assert_eq!(out, b"{\"headers\":{\"k\":\"2\"},\"body\":\"\"}\n");
+    out.clear();
+    let id = OriginId {
+        incarnation: Incarnation([0xab; 16]),
+        sequence: 7,
+        child: 0,
+    };
+    Format::Json.write(event(&[], b"x").get(0).unwrap(), Some(id), &mut out);
+    let line = format!(
+        "{{\"id\":\"{}-7.0\",\"headers\":{{}},\"body\":\"x\"}}\n",
+        "ab".repeat(16)
+    );
+    assert_eq!(String::from_utf8(out).unwrap(), line);
 }
 
 fn table(pairs: &[(&str, Value)]) -> Table {

@@ -47,6 +47,7 @@ fn settings(roll_events: u64, roll_bytes: u64, max_open: usize) -> Arc<Settings>
         folder: "/out".into(),
         pattern: Pattern::parse("d/%{h}", TimeZone::UTC, EventTime::Wall).unwrap(),
         format: Format::Text,
+        ids: false,
         extension: "log".into(),
         sink: "files".into(),
         every: None,
