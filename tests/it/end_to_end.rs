@@ -25,7 +25,7 @@ async fn everything_arrives_once_and_redacted() -> Result<()> {
             http: 3_000,
             pauses,
         },
-        &path,
+        path.entrances(),
     );
     let mut watch = Watch::new(&path.output);
     wait::until("everything is in the files", WITHIN, || {

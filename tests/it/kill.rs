@@ -67,7 +67,7 @@ async fn kill_often(folder: &std::path::Path, kills: u32) -> Result<()> {
             http: u64::MAX,
             pauses,
         },
-        &path,
+        path.entrances(),
     );
     let chance = Chance::seeded(SEED);
     let (mut killed, mut at_points) = (0, 0);

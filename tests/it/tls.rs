@@ -1,14 +1,7 @@
 //! TLS between real agents, and towards clients that are not ours. Certificates are made by
 //! `levada pki`, as a user would.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use levada_core::{Stopper, SystemClock, TaskSet};
@@ -21,54 +14,13 @@ use levada_tests::{
     http,
     mqtt::{self, Telemetry},
     outputs::Watch,
-    path, place, wait,
+    path,
+    pki::Pki,
+    place, wait,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command};
 
 const WITHIN: Duration = Duration::from_secs(60);
-
-/// An authority, made by the binary under test.
-struct Pki {
-    folder: PathBuf,
-}
-
-impl Pki {
-    async fn new(below: &Path, name: &str) -> Result<Self> {
-        let pki = Self {
-            folder: below.join(name),
-        };
-        pki.levada(&["init"]).await?;
-        Ok(pki)
-    }
-
-    async fn issue(&self, name: &str) -> Result<()> {
-        self.levada(&["issue", name, "--host", "127.0.0.1"]).await
-    }
-
-    async fn levada(&self, line: &[&str]) -> Result<()> {
-        let mut command = Command::new(place::levada()?);
-        command.arg("pki").args(line).arg("--dir").arg(&self.folder);
-        let output = command.output().await?;
-        ensure!(output.status.success(), "levada pki {line:?}: {output:?}");
-        Ok(())
-    }
-
-    fn path(&self, file: &str) -> String {
-        self.folder.join(file).display().to_string()
-    }
-
-    /// The line that `levada pki issue` says to set.
-    fn tls(&self, name: &str) -> String {
-        let (cert, key) = (
-            self.path(&format!("{name}.pem")),
-            self.path(&format!("{name}.key")),
-        );
-        format!(
-            "tls = {{ cert = {cert:?}, key = {key:?}, ca = {:?} }}",
-            self.path("ca.pem")
-        )
-    }
-}
 
 /// An edge that takes events over HTTP, and an aggregator that writes them to files.
 struct Pair {

@@ -1,11 +1,12 @@
 //! What was produced against what arrived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The account of every source.
 #[derive(Debug, Default)]
 pub struct Ledger {
     accounts: BTreeMap<String, Account>,
+    ids: HashSet<String>,
     /// Lines that are no event of ours, or one that was changed: the first few, and how many.
     pub damaged: Vec<String>,
     pub damaged_count: u64,
@@ -18,6 +19,8 @@ struct Account {
     accepted: Option<u64>,
     /// How often each number was seen.
     seen: Vec<u32>,
+    /// Events with an origin id that another one had, too.
+    twice: u64,
 }
 
 /// One line of the balance.
@@ -31,7 +34,11 @@ pub struct Balance {
     /// Events that arrived, repeats included.
     pub delivered: u64,
     pub missing: u64,
+    /// Repeats of all kinds.
     pub duplicates: u64,
+    /// Repeats with the same origin id: they came into being between agents. Always 0 where the
+    /// output holds no ids.
+    pub twice: u64,
     /// The first numbers that are missing.
     pub examples: Vec<u64>,
 }
@@ -50,10 +57,13 @@ impl Ledger {
         self.accounts.entry(source.to_owned()).or_default().accepted = Some(accepted);
     }
 
-    /// Notes a body that arrived.
-    pub fn saw(&mut self, delivered: &str) {
+    /// Notes a body that arrived, with its origin id where that is known.
+    pub fn saw(&mut self, delivered: &str, id: Option<String>) {
         match crate::event::identify(delivered) {
-            Ok((source, n)) => self.count(source, n),
+            Ok((source, n)) => {
+                let twice = id.is_some_and(|id| !self.ids.insert(id));
+                self.count(source, n, twice)
+            }
             Err(why) => {
                 self.damaged_count += 1;
                 if self.damaged.len() < EXAMPLES {
@@ -63,7 +73,7 @@ impl Ledger {
         }
     }
 
-    fn count(&mut self, source: String, n: u64) {
+    fn count(&mut self, source: String, n: u64, twice: bool) {
         let account = self.accounts.entry(source).or_default();
         let at = usize::try_from(n).unwrap_or(usize::MAX);
         // A number far above what was made is damage that happens to parse.
@@ -75,6 +85,7 @@ impl Ledger {
             account.seen.resize(at + 1, 0);
         }
         account.seen[at] += 1;
+        account.twice += u64::from(twice);
     }
 
     /// The balance of every source, by name.
@@ -122,6 +133,7 @@ impl Account {
             delivered,
             missing: missing.len() as u64,
             duplicates: delivered - distinct,
+            twice: self.twice,
             examples: missing.into_iter().take(EXAMPLES).collect(),
         }
     }
@@ -145,7 +157,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.produced("plant", 4);
         for n in [0, 1, 1, 3] {
-            ledger.saw(&redacted("plant", n));
+            ledger.saw(&redacted("plant", n), None);
         }
         let line = &ledger.balance()[0];
         assert_eq!((line.delivered, line.missing, line.duplicates), (4, 1, 1));
@@ -154,10 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn repeats_with_the_same_id_are_told_from_those_that_were_sent_again() {
+        let mut ledger = Ledger::default();
+        ledger.produced("plant", 2);
+        for (n, id) in [(0, "a"), (0, "a"), (1, "b"), (1, "c")] {
+            ledger.saw(&redacted("plant", n), Some(id.into()));
+        }
+        let line = &ledger.balance()[0];
+        assert_eq!((line.duplicates, line.twice), (2, 1));
+    }
+
+    #[test]
     fn an_event_that_was_not_redacted_is_damage() {
         let mut ledger = Ledger::default();
         ledger.produced("plant", 1);
-        ledger.saw(&event::body("plant", 0));
+        ledger.saw(&event::body("plant", 0), None);
         assert_eq!(ledger.damaged_count, 1);
         assert!(!ledger.is_complete());
     }
@@ -165,7 +188,7 @@ mod tests {
     #[test]
     fn a_torn_line_is_damage() {
         let mut ledger = Ledger::default();
-        ledger.saw("{\"source\":\"plant\",\"n\":0,\"devi");
+        ledger.saw("{\"source\":\"plant\",\"n\":0,\"devi", None);
         assert_eq!(ledger.damaged_count, 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Both producers of the path at once, until they are told to stop.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use levada_core::TaskSet;
 use crate::{
     ledger::Ledger,
     mqtt::{self, Telemetry},
-    path::{EndToEnd, PLANT, WEB},
+    path::{PLANT, WEB},
     poster::{self, Posts},
 };
 
@@ -27,6 +28,15 @@ pub struct Amount {
     pub http: u64,
     /// The pause after every 100 messages, and after every batch of 100 events.
     pub pauses: (Duration, Duration),
+}
+
+/// Where it is produced to.
+#[derive(Debug, Clone, Copy)]
+pub struct Entrances {
+    /// The broker, as MQTT 3.1.1.
+    pub broker: SocketAddr,
+    /// An agent's HTTP source.
+    pub http: SocketAddr,
 }
 
 /// The running producers.
@@ -47,7 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Load {
     /// Starts publishing and posting.
     #[must_use]
-    pub fn start(amount: Amount, path: &EndToEnd) -> Self {
+    pub fn start(amount: Amount, to: Entrances) -> Self {
         let mut load = Self {
             amount,
             published: Arc::default(),
@@ -57,14 +67,14 @@ impl Load {
             failed: Arc::default(),
             tasks: TaskSet::new(),
         };
-        load.publish(path);
-        load.post(path);
+        load.publish(to.broker);
+        load.post(to.http);
         load
     }
 
-    fn publish(&mut self, path: &EndToEnd) {
+    fn publish(&mut self, broker: SocketAddr) {
         let telemetry = Telemetry {
-            broker: path.broker.v4,
+            broker,
             source: PLANT.to_owned(),
             topic: "plant/telemetry".to_owned(),
             events: self.amount.mqtt,
@@ -77,9 +87,9 @@ impl Load {
         });
     }
 
-    fn post(&mut self, path: &EndToEnd) {
+    fn post(&mut self, to: SocketAddr) {
         let posts = Posts {
-            to: path.http,
+            to,
             source: WEB.to_owned(),
             events: self.amount.http,
             batch: 100,

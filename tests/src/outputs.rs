@@ -18,6 +18,8 @@ const OPEN: &str = "tmp";
 /// One line of a file.
 #[derive(Debug, Deserialize)]
 pub struct Line {
+    /// The origin id, where the sink writes it.
+    pub id: Option<String>,
     pub headers: HashMap<String, String>,
     pub body: String,
 }
@@ -95,8 +97,8 @@ fn is_open(path: &Path) -> bool {
 fn read_file(path: &Path, ledger: &mut Ledger) -> Result<()> {
     for line in read_lines(path)? {
         match serde_json::from_str::<Line>(&line) {
-            Ok(line) => ledger.saw(&line.body),
-            Err(_) => ledger.saw(&line),
+            Ok(line) => ledger.saw(&line.body, line.id),
+            Err(_) => ledger.saw(&line, None),
         }
     }
     Ok(())

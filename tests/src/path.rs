@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{agent::Agent, broker::Broker, event, outputs, place, wiretap::Wiretap};
+use crate::{
+    agent::Agent, broker::Broker, event, load::Entrances, outputs, place, wiretap::Wiretap,
+};
 
 /// The name of the edge's MQTT source, which its events carry too.
 pub const PLANT: &str = "plant";
@@ -67,6 +69,15 @@ impl EndToEnd {
         subscribed(&self.edge).await
     }
 
+    /// Where producers send to.
+    #[must_use]
+    pub fn entrances(&self) -> Entrances {
+        Entrances {
+            broker: self.broker.v4,
+            http: self.http,
+        }
+    }
+
     /// Whether `count` different events lie in the files and neither agent holds any: what was sent
     /// twice may still be on its way when the last event has arrived once.
     ///
@@ -97,8 +108,25 @@ pub async fn subscribed(agent: &Agent) -> Result<()> {
 }
 
 fn edge(broker: Broker, http: SocketAddr, up: SocketAddr) -> Result<String> {
-    let redact = place::guest("redact")?;
-    Ok(format!(
+    let (plant, web, redact) = (plant(broker), web(http), redact()?);
+    Ok(format!("{plant}{web}{redact}{MAIN}{}", sink_up(up)))
+}
+
+fn aggregator(avro: SocketAddr, output: &Path) -> String {
+    let files = sink_files(output);
+    format!("{}trust-plaintext = true\n{MAIN}{files}", source_avro(avro))
+}
+
+/// The durable channel `main`.
+pub(crate) const MAIN: &str = "
+[channels.main]
+type = \"durable\"
+capacity = \"256MiB\"
+";
+
+/// What devices publish, redacted.
+pub(crate) fn plant(broker: Broker) -> String {
+    format!(
         r#"[sources.{PLANT}]
 type = "mqtt"
 url = "mqtt://{}"
@@ -107,42 +135,62 @@ window = 100
 interceptors = ["redact"]
 channels = ["main"]
 
-[sources.{WEB}]
+"#,
+        broker.v5
+    )
+}
+
+/// What web clients post, redacted.
+pub(crate) fn web(http: SocketAddr) -> String {
+    format!(
+        r#"[sources.{WEB}]
 type = "http"
 listen = "{http}"
 interceptors = ["redact"]
 channels = ["main"]
 
-[handlers.redact]
-component = {:?}
+"#
+    )
+}
+
+/// The handler that both need.
+pub(crate) fn redact() -> Result<String> {
+    let guest = place::guest("redact")?.display().to_string();
+    Ok(format!(
+        r#"[handlers.redact]
+component = {guest:?}
 config = {{ fields = ["email", "phone"] }}
-
-[channels.main]
-type = "durable"
-capacity = "256MiB"
-
-[sinks.up]
-type = "avro"
-channel = "main"
-to = "{up}"
-"#,
-        broker.v5,
-        redact.display().to_string()
+"#
     ))
 }
 
-fn aggregator(avro: SocketAddr, output: &Path) -> String {
+/// The source for other agents; what is appended belongs to it.
+pub(crate) fn source_avro(listen: SocketAddr) -> String {
     format!(
         r#"[sources.edges]
 type = "avro"
-listen = "{avro}"
-trust-plaintext = true
+listen = "{listen}"
 channels = ["main"]
+"#
+    )
+}
 
-[channels.main]
-type = "durable"
-capacity = "256MiB"
+/// The sink to the next agent; what is appended belongs to it.
+pub(crate) fn sink_up(to: SocketAddr) -> String {
+    format!(
+        r#"
+[sinks.up]
+type = "avro"
+channel = "main"
+to = "{to}"
+"#
+    )
+}
 
+/// The sink that writes files of JSON lines; what is appended belongs to it.
+pub(crate) fn sink_files(output: &Path) -> String {
+    format!(
+        r#"
 [sinks.files]
 type = "file-roll"
 channel = "main"

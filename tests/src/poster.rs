@@ -46,8 +46,9 @@ pub async fn post(posts: &Posts, acknowledged: &Arc<AtomicU64>) -> Result<u64> {
     let mut next = 0;
     while next < posts.events && !posts.stop.load(Ordering::Relaxed) {
         let end = (next + posts.batch).min(posts.events);
+        let key = format!("{}-{next}", posts.source);
         let body = batch(&posts.source, next..end);
-        repeated += post_one(posts, &mut connection, &body).await?;
+        repeated += post_one(posts, &mut connection, (&key, &body)).await?;
         acknowledged.fetch_add(end - next, Ordering::Relaxed);
         next = end;
         time::sleep(posts.pause).await;
@@ -64,11 +65,16 @@ pub fn batch(source: &str, numbers: std::ops::Range<u64>) -> Bytes {
         .into()
 }
 
-async fn post_one(posts: &Posts, connection: &mut Option<Connection>, body: &Bytes) -> Result<u64> {
+/// Posts a batch under its `Idempotency-Key` until it is taken: once, however often it is sent.
+async fn post_one(
+    posts: &Posts,
+    connection: &mut Option<Connection>,
+    batch: (&str, &Bytes),
+) -> Result<u64> {
     let start = time::Instant::now();
     let mut repeated = 0;
     loop {
-        match try_post(posts.to, connection, body).await {
+        match try_post(posts.to, connection, batch).await {
             Ok(Posted::Taken) => return Ok(repeated),
             Ok(Posted::Later) => {}
             Ok(Posted::Never(why)) => bail!("a batch was refused for good: {why}"),
@@ -92,15 +98,18 @@ enum Posted {
 async fn try_post(
     to: SocketAddr,
     connection: &mut Option<Connection>,
-    body: &Bytes,
+    (key, body): (&str, &Bytes),
 ) -> Result<Posted> {
     let open = match connection.take() {
         Some(open) => open,
         None => Connection::open(to).await?,
     };
     let open = connection.insert(open);
-    let json = [("content-type", "application/json")];
-    let answer = open.send("POST", "/", &json, body.clone()).await?;
+    let headers = [
+        ("content-type", "application/json"),
+        ("idempotency-key", key),
+    ];
+    let answer = open.send("POST", "/", &headers, body.clone()).await?;
     Ok(match answer.status {
         200 => Posted::Taken,
         429 | 500..=599 => Posted::Later,

@@ -1,4 +1,4 @@
-//! A TCP relay between two agents that looks for words in what passes.
+//! A TCP relay between two agents that looks for words in what passes, and that can be cut.
 
 use std::{
     io,
@@ -14,6 +14,7 @@ use levada_core::TaskSet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// A running relay.
@@ -22,7 +23,15 @@ pub struct Wiretap {
     /// Where to connect instead of to the other side.
     pub listen: SocketAddr,
     seen: Arc<Seen>,
+    cable: watch::Sender<Cable>,
     _tasks: TaskSet,
+}
+
+/// Whether anything passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cable {
+    Whole,
+    Cut,
 }
 
 #[derive(Debug)]
@@ -50,12 +59,24 @@ impl Wiretap {
             connections: AtomicU64::new(0),
         });
         let mut tasks = TaskSet::new();
-        tasks.spawn("wiretap", accept(listener, to, Arc::clone(&seen)));
+        let (cable, ours) = watch::channel(Cable::Whole);
+        tasks.spawn("wiretap", accept(listener, to, Arc::clone(&seen), ours));
         Ok(Self {
             listen,
             seen,
+            cable,
             _tasks: tasks,
         })
+    }
+
+    /// From now on nothing passes, and nobody is told; what is on its way is lost.
+    pub fn cut(&self) {
+        self.cable.send_replace(Cable::Cut);
+    }
+
+    /// New connections pass again; those that were cut end.
+    pub fn mend(&self) {
+        self.cable.send_replace(Cable::Whole);
     }
 
     /// The bytes that passed towards the other side.
@@ -77,18 +98,38 @@ impl Wiretap {
     }
 }
 
-async fn accept(listener: TcpListener, to: SocketAddr, seen: Arc<Seen>) {
+async fn accept(
+    listener: TcpListener,
+    to: SocketAddr,
+    seen: Arc<Seen>,
+    cable: watch::Receiver<Cable>,
+) {
     let mut connections = TaskSet::new();
     while let Ok((near, _)) = listener.accept().await {
-        let seen = Arc::clone(&seen);
+        let (seen, mut cable) = (Arc::clone(&seen), cable.clone());
         connections.spawn("relay", async move {
-            // A side that is gone ends the relay; the agents find out by themselves.
-            relay(near, to, &seen).await.ok();
+            if *cable.borrow() == Cable::Whole {
+                // A side that is gone ends the relay; the agents find out by themselves.
+                relay(near, to, &seen, cable).await.ok();
+            } else {
+                silent(&mut cable).await;
+            }
         });
     }
 }
 
-async fn relay(near: TcpStream, to: SocketAddr, seen: &Seen) -> io::Result<()> {
+/// Waits until the cable is whole again. The connection ends then.
+async fn silent(cable: &mut watch::Receiver<Cable>) {
+    // The owner is gone: so is the cable.
+    cable.wait_for(|now| *now == Cable::Whole).await.ok();
+}
+
+async fn relay(
+    near: TcpStream,
+    to: SocketAddr,
+    seen: &Seen,
+    mut cable: watch::Receiver<Cable>,
+) -> io::Result<()> {
     let far = TcpStream::connect(to).await?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
@@ -115,10 +156,20 @@ async fn relay(near: TcpStream, to: SocketAddr, seen: &Seen) -> io::Result<()> {
             .map(|_| ())
     };
     // Each direction may end first; with it the connection is over.
+    let passes = async {
+        tokio::select! {
+            ended = there => ended,
+            ended = back => ended,
+        }
+    };
+    let cut = cable.wait_for(|now| *now == Cable::Cut);
     tokio::select! {
-        ended = there => ended,
-        ended = back => ended,
+        ended = passes => return ended,
+        _ = cut => {}
     }
+    // Both sockets stay open: neither side is told.
+    silent(&mut cable).await;
+    Ok(())
 }
 
 /// Looks for words in a stream, also across the borders of its pieces.

@@ -1,6 +1,7 @@
-//! One path, on real input, with both agents killed in the middle: devices and web clients -> edge
-//! agent (handler `redact`, durable channel) -> Avro RPC -> aggregator (durable channel) -> files.
-//! Ends with the balance of every source; fails if anything is missing.
+//! Three tiers, on real input, with every agent killed and every cable cut in the middle: devices
+//! and web clients -> two edge agents (handler `redact`) -> a relay -> an aggregator -> files, with
+//! durable channels and mutual TLS. Ends with the balance of every source; fails if anything is
+//! missing, or was stored twice between agents.
 #![expect(clippy::print_stdout, reason = "the report is its purpose")]
 
 mod kills;
@@ -18,13 +19,13 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use levada_tests::{
     load::{Amount, Load},
-    path::EndToEnd,
     place,
+    tiers::Tiers,
 };
 
 use crate::show::Show;
 
-/// Shows one path through two agents that are killed in the middle.
+/// Shows four agents in three tiers that are killed, and cut off, in the middle of their work.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo", max_term_width = 100)]
 struct Options {
@@ -69,10 +70,10 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 /// Whether everything arrived.
 async fn run(options: &Options) -> Result<bool> {
     let folder = empty_folder(options)?;
-    let mut path = EndToEnd::lay(&folder).await?;
-    report::introduce(options, &folder, &path);
-    path.start().await?;
-    let show = Show::new(options.mqtt + options.http, &path.output);
+    let mut tiers = Tiers::lay(&folder).await?;
+    report::introduce(options, &folder, &tiers);
+    tiers.start().await?;
+    let show = Show::new(options.mqtt + options.http, &tiers.output);
     let start = Instant::now();
     let pauses = (Duration::from_millis(10), Duration::from_millis(5));
     let load = Load::start(
@@ -81,17 +82,17 @@ async fn run(options: &Options) -> Result<bool> {
             http: options.http,
             pauses,
         },
-        &path,
+        tiers.entrances(),
     );
-    kills::kill_in_the_middle(options.kills, &load, &mut path, &show).await?;
-    let ended = wait_until_delivered(&load, &mut path, &show).await;
+    kills::harm_in_the_middle(options.kills, &load, &mut tiers, &show).await?;
+    let ended = wait_until_delivered(&load, &mut tiers, &show).await;
     let took = start.elapsed();
     show.finish();
     if let Err(error) = ended {
         println!("\n{error:#}");
     }
-    let stopped = stop(&mut path).await;
-    let complete = report::print(&path, &load, took).await?;
+    let stopped = stop(&mut tiers).await;
+    let complete = report::print(&tiers, &load, took).await?;
     stopped?;
     Ok(complete)
 }
@@ -101,7 +102,7 @@ fn empty_folder(options: &Options) -> Result<PathBuf> {
         .folder
         .clone()
         .unwrap_or_else(|| place::root().join("target/demo"));
-    if folder.join("output").is_dir() || folder.join("edge").is_dir() {
+    if folder.join("output").is_dir() || folder.join("pki").is_dir() {
         fs::remove_dir_all(&folder)
             .with_context(|| format!("cannot empty the folder `{}`", folder.display()))?;
     }
@@ -111,12 +112,12 @@ fn empty_folder(options: &Options) -> Result<PathBuf> {
 }
 
 /// Waits until as many events arrived as were made, and nothing is on the way any more.
-async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> Result<()> {
+async fn wait_until_delivered(load: &Load, tiers: &mut Tiers, show: &Show) -> Result<()> {
     let mut last = (0, Instant::now());
     loop {
         load.check()?;
         let delivered = show.update(load)?;
-        if load.is_done() && delivered >= load.total() && path.has_delivered(load.total()).await? {
+        if load.is_done() && delivered >= load.total() && tiers.has_delivered(load.total()).await? {
             return Ok(());
         }
         if delivered > last.0 {
@@ -128,16 +129,19 @@ async fn wait_until_delivered(load: &Load, path: &mut EndToEnd, show: &Show) -> 
                 load.total()
             );
         }
-        if let Some(status) = path.edge.ended()?.or(path.aggregator.ended()?) {
-            bail!("an agent ended by itself ({status}):\n{}", path.edge.tail());
+        for agent in &mut tiers.agents {
+            if let Some(status) = agent.ended()? {
+                let (name, tail) = (&agent.name, agent.tail());
+                bail!("agent `{name}` ended by itself ({status}):\n{tail}");
+            }
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Stops both agents in order: the sender first.
-async fn stop(path: &mut EndToEnd) -> Result<()> {
-    for agent in [&mut path.edge, &mut path.aggregator] {
+/// Stops all agents in order: senders first.
+async fn stop(tiers: &mut Tiers) -> Result<()> {
+    for agent in &mut tiers.agents {
         let status = agent.stop().await?;
         if !status.success() {
             bail!(

@@ -12,44 +12,43 @@ use levada_tests::{
     event,
     ledger::{Balance, Ledger},
     load::Load,
-    outputs,
-    path::{self, EndToEnd},
+    outputs, path,
+    tiers::Tiers,
+    wiretap::Wiretap,
 };
 
 use crate::Options;
 
 /// Says what is about to happen.
-pub(crate) fn introduce(options: &Options, folder: &Path, path: &EndToEnd) {
-    println!("\n  devices  --MQTT, QoS 1-->  edge  --Avro RPC-->  aggregator  -->  files");
-    println!("  clients  --HTTP, JSON-->   redact on every event; channels on disk\n");
-    println!("  broker      {} (in this process)", path.broker.v5);
-    println!(
-        "  edge        http {}, health and metrics {}",
-        path.http, path.edge.admin
-    );
-    println!(
-        "  aggregator  avro {}, health and metrics {}",
-        path.avro, path.aggregator.admin
-    );
+pub(crate) fn introduce(options: &Options, folder: &Path, tiers: &Tiers) {
+    println!("\n  devices  --MQTT, QoS 1-->  edge-1 --+");
+    println!("                                      +-->  relay  -->  aggregator  -->  files");
+    println!("  clients  --HTTP, JSON--->  edge-2 --+");
+    println!("\n  `redact` on every event; channels on disk; mutual TLS between agents\n");
+    println!("  broker      {} (in this process)", tiers.broker.v5);
+    println!("  http        {}", tiers.http);
+    for agent in &tiers.agents {
+        println!("  {:<11} health and metrics {}", agent.name, agent.admin);
+    }
     println!("  folder      {}", folder.display());
     println!(
-        "  kills       {} of each agent, with SIGKILL, under load\n",
+        "  kills       {} of each agent, with SIGKILL, under load; each cable cut once\n",
         options.kills
     );
 }
 
-/// Prints the balance; whether everything arrived and nothing travelled that should not.
-pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Result<bool> {
+/// Prints the balance; whether everything arrived, once, and nothing travelled that should not.
+pub(crate) async fn print(tiers: &Tiers, load: &Load, took: Duration) -> Result<bool> {
     let mut ledger = Ledger::default();
     load.book(&mut ledger);
-    let audit = path.edge.audit().await?;
-    for source in [path::PLANT, path::WEB] {
+    let audits = audits(tiers).await?;
+    for (audit, source) in audits.iter().zip([path::PLANT, path::WEB]) {
         if let Some(accepted) = audit.count(&format!("sources.{source}"), "accepted") {
             ledger.accepted(source, accepted);
         }
     }
-    let complete_files = outputs::read_into(&path.output, &mut ledger)?;
-    let open = outputs::open_files(&path.output)?;
+    let complete_files = outputs::read_into(&tiers.output, &mut ledger)?;
+    let open = outputs::open_files(&tiers.output)?;
     let balances = ledger.balance();
     table(&balances);
     if ledger.damaged_count > 0 {
@@ -61,17 +60,18 @@ pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Resul
     for line in balances.iter().filter(|line| line.missing > 0) {
         println!("  missing from `{}`: {:?} ...", line.source, line.examples);
     }
+    let twice: u64 = balances.iter().map(|line| line.twice).sum();
+    println!("  hops        {twice} events were stored twice between agents, by origin id");
     println!(
-        "  speed       {} events/s through both agents, kills included ({:.1} s)",
+        "  speed       {} events/s through three tiers, kills and cuts included ({:.1} s)",
         thousands(per_second(ledger.distinct(), took)),
         took.as_secs_f64()
     );
+    let restarts = tiers.agents.iter().map(|agent| agent.kills).sum::<u32>();
+    let slowest = tiers.agents.iter().map(|agent| agent.slowest_restart).max();
     println!(
-        "  restarts    {} of edge, {} of aggregator; ready again in at most {} and {} ms",
-        path.edge.kills,
-        path.aggregator.kills,
-        path.edge.slowest_restart.as_millis(),
-        path.aggregator.slowest_restart.as_millis()
+        "  restarts    {restarts}; ready again in at most {} ms",
+        slowest.unwrap_or_default().as_millis()
     );
     println!(
         "  repeats     {} posts were sent again because nobody answered",
@@ -79,14 +79,16 @@ pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Resul
     );
     println!(
         "  files       {complete_files} in {}",
-        path.output.display()
+        tiers.output.display()
     );
     for file in &open {
         println!("  not closed  {}", file.display());
     }
-    let balanced = audits(path, &audit).await?;
-    let secret = secrets(path)?;
-    let complete = ledger.is_complete() && load.is_done() && open.is_empty() && balanced && !secret;
+    let balanced = balanced(&audits);
+    let secret = secrets(tiers)?;
+    let once = twice == 0;
+    let whole = ledger.is_complete() && load.is_done() && open.is_empty();
+    let complete = whole && once && balanced && !secret;
     let (word, color) = if complete {
         ("nothing is missing", "\x1b[1;32m")
     } else {
@@ -100,59 +102,59 @@ pub(crate) async fn print(path: &EndToEnd, load: &Load, took: Duration) -> Resul
     Ok(complete)
 }
 
+/// Repeats with another origin id were sent to an edge again: by the broker, or by a client.
 fn table(balances: &[Balance]) {
     println!();
     println!(
-        "  {:<8} {:>10} {:>10} {:>10} {:>9} {:>11}",
-        "source", "produced", "accepted", "delivered", "missing", "duplicates"
+        "  {:<8} {:>10} {:>10} {:>10} {:>9} {:>12} {:>13}",
+        "source", "produced", "accepted", "delivered", "missing", "sent again", "stored twice"
     );
-    println!("  {}", "─".repeat(63));
+    println!("  {}", "─".repeat(78));
     for line in balances {
         println!(
-            "  {:<8} {:>10} {:>10} {:>10} {:>9} {:>11}",
+            "  {:<8} {:>10} {:>10} {:>10} {:>9} {:>12} {:>13}",
             line.source,
             thousands(line.produced),
             line.accepted.map_or_else(|| "-".to_owned(), thousands),
             thousands(line.delivered),
             thousands(line.missing),
-            thousands(line.duplicates)
+            thousands(line.duplicates - line.twice),
+            thousands(line.twice)
         );
     }
     println!();
 }
 
-/// Whether both agents' own books balance.
-async fn audits(path: &EndToEnd, edge: &Audit) -> Result<bool> {
-    let holds = edge.holds && path.aggregator.audit().await?.holds;
+async fn audits(tiers: &Tiers) -> Result<Vec<Audit>> {
+    let mut audits = Vec::new();
+    for agent in &tiers.agents {
+        audits.push(agent.audit().await?);
+    }
+    Ok(audits)
+}
+
+/// Whether all agents' own books balance.
+fn balanced(audits: &[Audit]) -> bool {
+    let holds = audits.iter().all(|audit| audit.holds);
     let word = if holds {
         "balance"
     } else {
         "DO NOT BALANCE: see `levada audit`"
     };
-    println!("  audit       the durable counters of both agents {word}");
-    Ok(holds)
+    println!("  audit       the durable counters of all agents {word}");
+    holds
 }
 
-/// Looks for values that `redact` should have removed: on the wire between the agents, in both
-/// stores, and in the output.
-fn secrets(path: &EndToEnd) -> Result<bool> {
-    let mut leaks = Vec::new();
-    for folder in [
-        path.edge.data(),
-        path.aggregator.data(),
-        path.output.clone(),
-    ] {
-        leaks.extend(outputs::files_with(&folder, &event::SECRETS)?);
+/// Looks for values that `redact` should have removed: in every store and in the output.
+fn secrets(tiers: &Tiers) -> Result<bool> {
+    let mut leaks = outputs::files_with(&tiers.output, &event::SECRETS)?;
+    for agent in &tiers.agents {
+        leaks.extend(outputs::files_with(&agent.data(), &event::SECRETS)?);
     }
-    let wire = path.wiretap.found();
+    let bytes: u64 = tiers.cables.iter().map(Wiretap::bytes).sum();
     println!(
-        "  redacted    {} of {} KiB between the agents held an email or phone number; {} files do",
-        if wire == 0 {
-            "nothing".to_owned()
-        } else {
-            format!("{wire} pieces")
-        },
-        thousands(path.wiretap.bytes() >> 10),
+        "  redacted    {} KiB over mutual TLS; {} files hold an email or phone number",
+        thousands(bytes >> 10),
         if leaks.is_empty() {
             "no".to_owned()
         } else {
@@ -162,7 +164,7 @@ fn secrets(path: &EndToEnd) -> Result<bool> {
     for leak in &leaks {
         println!("  LEAKED      {}", leak.display());
     }
-    Ok(wire > 0 || !leaks.is_empty())
+    Ok(!leaks.is_empty())
 }
 
 fn per_second(events: u64, took: Duration) -> u64 {

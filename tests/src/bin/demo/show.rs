@@ -61,11 +61,21 @@ impl Show {
 
     /// Says that an agent was killed and runs again.
     pub(crate) fn killed(&self, name: &str, at: u64, took: Duration) {
-        let line = format!(
-            "  kill -9   {name:<10} after {:>7} events, ready again in {} ms",
-            thousands(at),
-            took.as_millis()
-        );
+        let (at, ms) = (thousands(at), took.as_millis());
+        self.say(format!(
+            "  kill -9   {name:<10} after {at:>7} events, ready again in {ms} ms"
+        ));
+    }
+
+    /// Says that the cable above an agent was cut after so many events.
+    pub(crate) fn cut(&self, (name, at): (&str, u64), took: Duration) {
+        let (at, s) = (thousands(at), took.as_secs());
+        self.say(format!(
+            "  cut       {name:<10} after {at:>7} events: nothing passed above it for {s} s"
+        ));
+    }
+
+    fn say(&self, line: String) {
         if self.on_terminal {
             // A line that cannot be shown is no reason to stop.
             self.bars.println(line).ok();
