@@ -15,6 +15,7 @@ mod handler;
 mod hop;
 mod idle;
 mod limits;
+mod link;
 mod load;
 mod store;
 mod volume;
@@ -61,7 +62,8 @@ enum Group {
     Codec,
     /// W1 to W3: handlers against native code.
     Handler,
-    /// E1 to E3, W4: the whole agent between two sockets.
+    /// E1 to E3, W4: the whole agent between two sockets; links between two agents, with TLS, zstd
+    /// and from far away; a slow disk.
     Hop,
     /// F1 to F3: start, size, memory.
     Idle,
@@ -106,7 +108,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Group::Hop) {
         match arguments.against {
-            None => hop::run(&bench, &mut report)?,
+            None => {
+                hop::run(&bench, &mut report)?;
+                link::run(&bench, &mut report)?;
+                store::slow_disk(&bench, &mut report)?;
+            }
             Some(Peer::Flume) => flume::run(&bench, &mut report)?,
         }
     }

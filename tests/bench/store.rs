@@ -40,6 +40,11 @@ struct Durable {
 
 impl Durable {
     fn open(dir: &Path) -> Result<Self> {
+        Self::open_slow(dir, Duration::ZERO)
+    }
+
+    /// Every sync of the file takes so much longer.
+    fn open_slow(dir: &Path, sync_delay: Duration) -> Result<Self> {
         let channel = ChannelName::new("main").context("a channel's name")?;
         let spec = ChannelSpec {
             name: channel.clone(),
@@ -48,7 +53,10 @@ impl Durable {
             capacity_events: None,
             on_full: OnFull::Block,
         };
-        let stores = levada_store::open(StoreParams::new(dir, vec![spec]))?;
+        let stores = levada_store::open(StoreParams {
+            sync_delay,
+            ..StoreParams::new(dir, vec![spec])
+        })?;
         let part = PartId::parse("sources.bench").context("a part's name")?;
         Ok(Self {
             stores,
@@ -211,31 +219,65 @@ fn group_commit(bench: &Bench, report: &mut Report, runtime: &Runtime) -> Result
         "store",
         &mut [("16 producers", &mut || {
             let before = store.info()?.flushes;
-            runtime.block_on(async {
-                let mut tasks = TaskSet::new();
-                for n in 0..PRODUCERS {
-                    let (store, batch) = (Arc::clone(&store), batch.clone());
-                    tasks.spawn(format!("producer {n}"), async move {
-                        for _ in 0..PUTS {
-                            store
-                                .put(&batch)
-                                .await
-                                .expect("the store of a benchmark takes a put");
-                        }
-                    });
-                }
-                let mut left = PRODUCERS * PUTS;
-                while left > 0 {
-                    left -= store.take(1000).await?;
-                }
-                while tasks.next().await.is_some() {}
-                anyhow::Ok(())
-            })?;
+            runtime.block_on(produce(&store, &batch, (PRODUCERS, PUTS)))?;
             Ok((store.info()?.flushes - before) as f64 / (PRODUCERS * PUTS) as f64)
         })],
     )?;
     let what = "syncs a batch, 16 producers";
     report.judged("P4", what, "", &samples[0], Target::AtMost(0.12));
+    Ok(())
+}
+
+/// So many producers at once put the batch so often each, and everything is taken.
+async fn produce(
+    store: &Arc<Durable>,
+    batch: &Batch,
+    (producers, puts): (usize, usize),
+) -> Result<Duration> {
+    let begin = Instant::now();
+    let mut tasks = TaskSet::new();
+    for n in 0..producers {
+        let (store, batch) = (Arc::clone(store), batch.clone());
+        tasks.spawn(format!("producer {n}"), async move {
+            for _ in 0..puts {
+                store
+                    .put(&batch)
+                    .await
+                    .expect("the store of a benchmark takes a put");
+            }
+        });
+    }
+    let mut left = producers * puts * batch.len();
+    while left > 0 {
+        left -= store.take(1000).await?;
+    }
+    while tasks.next().await.is_some() {}
+    Ok(begin.elapsed())
+}
+
+/// A disk whose sync takes 5 ms longer, as an SD card's does: what one producer and what 16 get.
+pub(crate) fn slow_disk(bench: &Bench, report: &mut Report) -> Result<()> {
+    const SYNC: Duration = Duration::from_millis(5);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let store = Arc::new(Durable::open_slow(&bench.dir.path().join("slow"), SYNC)?);
+    let batch = load::batch(100, Body::Text);
+    let put = |producers, puts| {
+        let took = runtime.block_on(produce(&store, &batch, (producers, puts)))?;
+        anyhow::Ok(rate((producers * puts * batch.len()) as u64, took))
+    };
+    let samples = bench.interleave(
+        "slow disk",
+        &mut [
+            ("1 producer", &mut || put(1, 100)),
+            ("16 producers", &mut || put(16, 100)),
+        ],
+    )?;
+    for (samples, producers) in samples.iter().zip(["1 producer", "16 producers"]) {
+        let what = format!("durable put and take, batch 100, {producers}, 5 ms a sync");
+        report.figure("L", &what, "ev/s", samples);
+    }
     Ok(())
 }
 
