@@ -3,9 +3,11 @@
 //! `cargo x peers fetch` puts the jars below `target/peers`.
 
 mod agent;
+mod certificates;
 mod client;
 mod files;
 mod properties;
+mod wire;
 
 use std::{
     fmt,
@@ -17,9 +19,11 @@ use tokio::process::Command;
 
 pub use crate::flume::{
     agent::FlumeAgent,
+    certificates::Certificates,
     client::{Answer, SdkClient, avro_client},
     files::read_containers,
-    properties::{FlumeChannel, FlumeFlow, FlumeSink, Wire, properties},
+    properties::{FlumeChannel, FlumeFlow, FlumeSink, properties},
+    wire::Wire,
 };
 use crate::place;
 
@@ -64,7 +68,7 @@ pub enum Machine {
 impl Machine {
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Small => &["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            Self::Small => &["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
             Self::Usual => &["-Xmx512m"],
         }
     }

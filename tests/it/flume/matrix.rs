@@ -7,14 +7,17 @@ use anyhow::Result;
 use levada_tests::{
     agent::Agent,
     feeder::Feeder,
-    flume::{FlumeAgent, FlumeChannel, FlumeFlow, FlumeSink, Version, Wire, read_containers},
+    flume::{
+        Certificates, FlumeAgent, FlumeChannel, FlumeFlow, FlumeSink, Version, Wire,
+        read_containers,
+    },
     peers::{self, Row},
     place,
     record::{Compared, Record, corpus},
     wait,
 };
 
-use crate::flume::{flume, read_json, to_avro, to_file};
+use crate::flume::{channel, files, flume, read_json, sink, source};
 
 /// How long everything may take to arrive: an idle Flume looks every five seconds.
 const WITHIN: Duration = Duration::from_secs(90);
@@ -31,7 +34,7 @@ struct Cell {
 
 fn cells() -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
-    for wire in [Wire::Plain] {
+    for wire in Wire::ALL {
         for (batch, events) in [(1, 100), (100, 1_000), (1_000, 3_000)] {
             cells.push(Cell {
                 name: format!("{}-{batch}", wire.name()),
@@ -95,10 +98,18 @@ async fn between(first: Version, last: Version) -> Result<()> {
     let down: Vec<_> = cells.iter().map(down).collect();
     let mut sender = FlumeAgent::new(&first, folder.path(), "sender", &up)?;
     let mut receiver = FlumeAgent::new(&last, folder.path(), "receiver", &down)?;
-    let parts: Vec<_> = cells
-        .iter()
-        .map(|cell| to_avro(&cell.name, cell.listen[1], cell.listen[2], cell.batch))
-        .collect();
+    let certificates = Certificates::make(folder.path()).await?;
+    let parts = |cell: &Cell| {
+        let receives = cell.wire.levada_source(&certificates);
+        let sends = cell.wire.levada_sink(last.version, &certificates);
+        [
+            source(&cell.name, cell.listen[1], &receives),
+            channel(&cell.name, ""),
+            sink(&cell.name, cell.listen[2], cell.batch, &sends),
+        ]
+        .concat()
+    };
+    let parts: Vec<_> = cells.iter().map(parts).collect();
     let mut levada = Agent::new(folder.path(), "levada", &parts.concat())?;
     receiver.start()?;
     sender.start()?;
@@ -125,10 +136,17 @@ async fn around(version: Version) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let cells = cells()?;
     let output = |cell: &Cell| -> PathBuf { folder.path().join("output").join(&cell.name) };
-    let parts: Vec<_> = cells
-        .iter()
-        .map(|cell| to_avro(&cell.name, cell.listen[0], cell.listen[1], cell.batch))
-        .collect();
+    let certificates = Certificates::make(folder.path()).await?;
+    let parts = |cell: &Cell| {
+        let sends = cell.wire.levada_sink(version, &certificates);
+        [
+            source(&cell.name, cell.listen[0], ""),
+            channel(&cell.name, ""),
+            sink(&cell.name, cell.listen[1], cell.batch, &sends),
+        ]
+        .concat()
+    };
+    let parts: Vec<_> = cells.iter().map(parts).collect();
     let mut sender = Agent::new(folder.path(), "sender", &parts.concat())?;
     let flows: Vec<_> = cells
         .iter()
@@ -146,10 +164,16 @@ async fn around(version: Version) -> Result<()> {
         })
         .collect();
     let mut between = FlumeAgent::new(&flume, folder.path(), "between", &flows)?;
-    let parts: Vec<_> = cells
-        .iter()
-        .map(|cell| to_file(&cell.name, cell.listen[2], &output(cell)))
-        .collect();
+    let parts = |cell: &Cell| {
+        let receives = cell.wire.levada_source(&certificates);
+        [
+            source(&cell.name, cell.listen[2], &receives),
+            channel(&cell.name, ""),
+            files(&cell.name, &output(cell)),
+        ]
+        .concat()
+    };
+    let parts: Vec<_> = cells.iter().map(parts).collect();
     let mut receiver = Agent::new(folder.path(), "receiver", &parts.concat())?;
     between.start()?;
     receiver.start()?;

@@ -13,7 +13,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    flume::{Flume, FlumeFlow, FlumeSink, Machine, properties::AGENT, properties::properties},
+    flume::{
+        Certificates, Flume, FlumeFlow, FlumeSink, Machine, properties::AGENT,
+        properties::properties,
+    },
     http, place,
     process::Process,
     wait,
@@ -52,7 +55,8 @@ impl FlumeAgent {
                 fs::create_dir_all(folder)?;
             }
         }
-        fs::write(folder.join("flume.properties"), properties(flows))?;
+        let text = properties(flows, &Certificates::of(below));
+        fs::write(folder.join("flume.properties"), text)?;
         write_log_settings(&folder)?;
         Ok(Self {
             name: name.to_owned(),

@@ -2,30 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 
-/// How bytes travel between two agents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Wire {
-    Plain,
-    Deflate,
-}
-
-impl Wire {
-    /// What messages call it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Deflate => "deflate",
-        }
-    }
-
-    fn keys(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Plain => &[],
-            Self::Deflate => &[("compression-type", "deflate")],
-        }
-    }
-}
+use crate::flume::{Certificates, Wire};
 
 /// Where a flow's events wait.
 #[derive(Debug, Clone)]
@@ -64,7 +41,7 @@ pub(super) const AGENT: &str = "flume";
 
 /// The properties file of an agent with these flows.
 #[must_use]
-pub fn properties(flows: &[FlumeFlow]) -> String {
+pub fn properties(flows: &[FlumeFlow], certificates: &Certificates) -> String {
     let mut text = String::new();
     let names: Vec<_> = flows.iter().map(|flow| flow.name.as_str()).collect();
     let mut line = |key: &str, value: &str| {
@@ -83,15 +60,15 @@ pub fn properties(flows: &[FlumeFlow]) -> String {
         line(&format!("{source}.channels"), name);
         line(&format!("{source}.bind"), &flow.listen.ip().to_string());
         line(&format!("{source}.port"), &flow.listen.port().to_string());
-        for (key, value) in flow.wire.keys() {
-            line(&format!("{source}.{key}"), value);
+        for (key, value) in flow.wire.source_keys(certificates) {
+            line(&format!("{source}.{key}"), &value);
         }
         for (key, value) in flow.channel.keys() {
             line(&format!("channels.{name}.{key}"), &value);
         }
         for sink in flow.sink_names() {
             line(&format!("sinks.{sink}.channel"), name);
-            for (key, value) in flow.sink.keys(flow.batch) {
+            for (key, value) in flow.sink.keys(flow.batch, certificates) {
                 line(&format!("sinks.{sink}.{key}"), &value);
             }
         }
@@ -145,7 +122,7 @@ impl FlumeChannel {
 }
 
 impl FlumeSink {
-    fn keys(&self, batch: usize) -> Vec<(&'static str, String)> {
+    fn keys(&self, batch: usize, certificates: &Certificates) -> Vec<(&'static str, String)> {
         match self {
             Self::Avro { to, wire } => {
                 let mut keys = vec![
@@ -154,11 +131,7 @@ impl FlumeSink {
                     ("port", to.port().to_string()),
                     ("batch-size", batch.to_string()),
                 ];
-                keys.extend(
-                    wire.keys()
-                        .iter()
-                        .map(|(key, value)| (*key, (*value).into())),
-                );
+                keys.extend(wire.sink_keys(certificates));
                 keys
             }
             Self::Files(folder) => vec![
