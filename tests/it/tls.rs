@@ -6,7 +6,8 @@ use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Dura
 use anyhow::{Context, Result, ensure};
 use levada_core::{Stopper, SystemClock, TaskSet};
 use levada_net::{
-    Accepted, ConnectionLimits, Connections, Inbound, ListenerTls, Tcp, Transport, accept_until,
+    Accepted, ConnectionLimits, Connections, Inbound, ListenerTls, Tcp, TlsVersion, Transport,
+    accept_until,
 };
 use levada_tests::{
     agent::Agent,
@@ -320,6 +321,7 @@ async fn secure_broker(pki: &Pki, broker: SocketAddr) -> Result<(SocketAddr, Tas
         key: pki.path("broker.key").into(),
         ca: Some(pki.path("ca.pem").into()),
         client_auth: None,
+        max_version: TlsVersion::V1_3,
     };
     let clock = Arc::new(SystemClock);
     let inbound = Inbound::open(Some(&settings), clock).await?;

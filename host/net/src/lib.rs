@@ -39,6 +39,6 @@ pub use tcp::Tcp;
 pub use throttle::Throttle;
 pub use tls::{
     Certificate, ClientAuth, ClientTls, HandshakeError, Identity, ListenerTls, TlsAcceptor,
-    TlsConnector,
+    TlsConnector, TlsVersion,
 };
 pub use transport::{Listener, Stream, Transport, host_and_port};

@@ -16,7 +16,7 @@ pub use certificate::Certificate;
 pub use client::TlsConnector;
 pub use failure::HandshakeError;
 pub use identity::Identity;
-pub use params::{ClientAuth, ClientTls, ListenerTls};
+pub use params::{ClientAuth, ClientTls, ListenerTls, TlsVersion};
 pub use server::TlsAcceptor;
 
 pub(crate) use failure::Failures;

@@ -100,7 +100,7 @@ async fn between(first: Version, last: Version) -> Result<()> {
     let mut receiver = FlumeAgent::new(&last, folder.path(), "receiver", &down)?;
     let certificates = Certificates::make(folder.path()).await?;
     let parts = |cell: &Cell| {
-        let receives = cell.wire.levada_source(&certificates);
+        let receives = cell.wire.levada_source(first.version, &certificates);
         let sends = cell.wire.levada_sink(last.version, &certificates);
         [
             source(&cell.name, cell.listen[1], &receives),
@@ -165,7 +165,7 @@ async fn around(version: Version) -> Result<()> {
         .collect();
     let mut between = FlumeAgent::new(&flume, folder.path(), "between", &flows)?;
     let parts = |cell: &Cell| {
-        let receives = cell.wire.levada_source(&certificates);
+        let receives = cell.wire.levada_source(version, &certificates);
         [
             source(&cell.name, cell.listen[2], &receives),
             channel(&cell.name, ""),

@@ -67,16 +67,21 @@ impl Wire {
         keys
     }
 
-    /// The lines of a Levada's source.
+    /// The lines of a Levada's source that a Flume sends to.
     #[must_use]
-    pub fn levada_source(self, certificates: &Certificates) -> String {
+    pub fn levada_source(self, from: Version, certificates: &Certificates) -> String {
         let mut lines = String::new();
         if self.deflates() {
             lines += "compression = \"deflate\"\n";
         }
         if self.has_tls() {
             let (cert, key) = (certificates.levada_certificate(), certificates.levada_key());
-            lines += &format!("tls = {{ cert = {cert:?}, key = {key:?} }}\n");
+            // The Netty of 1.9 gets stuck in the handshake of TLS 1.3, which its Java offers.
+            let most = match from {
+                Version::V1_9 => ", max-version = \"1.2\"",
+                Version::V1_11 => "",
+            };
+            lines += &format!("tls = {{ cert = {cert:?}, key = {key:?}{most} }}\n");
         }
         lines
     }

@@ -72,7 +72,7 @@ fn load(settings: &ClientTls, clock: &Arc<dyn Clock>) -> Result<ClientConfig, Op
     let unusable = |error| OpenError::with("cannot set up TLS", error);
     let time = Arc::new(WallTime(Arc::clone(clock)));
     let builder = ClientConfig::builder_with_details(provider(), time)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(settings.max_version.and_older())
         .map_err(unusable)?;
     let builder = if settings.insecure_skip_verify {
         let anybody = Arc::new(Anybody(provider()));

@@ -28,7 +28,10 @@ impl HandshakeError {
 
     /// The handshake took longer than a peer has for it.
     pub(crate) fn too_slow() -> Self {
-        Self::new("the handshake was not done in time")
+        Self::new(
+            "the handshake was not done in time; for a peer that gets stuck in that of TLS 1.3, as a \
+             Flume 1.9 does, set `max-version = \"1.2\"` in `tls`",
+        )
     }
 
     /// Whether an I/O error carries one of these: the peer is there, and one side refuses the other.
@@ -119,7 +122,8 @@ impl Failures {
                 Side::Listener => "the peer speaks no TLS that can be read".into(),
             },
             Tls::PeerIncompatible(_) => {
-                "the peer speaks no version or cipher of TLS that is spoken here (1.2 and 1.3)"
+                "the peer speaks no version or cipher of TLS that is spoken here (1.2 and 1.3, up to \
+                 `max-version`)"
                     .into()
             }
             other => format!("TLS failed: {other}"),
@@ -204,7 +208,10 @@ impl Failures {
                 format!("{peer} refuses our certificate ({alert:?})")
             }
             AlertDescription::ProtocolVersion => {
-                format!("{peer} speaks no version of TLS that is spoken here (1.2 and 1.3)")
+                format!(
+                    "{peer} speaks no version of TLS that is spoken here (1.2 and 1.3, up to \
+                     `max-version`)"
+                )
             }
             other => format!("{peer} ended the TLS connection: {other:?}"),
         }

@@ -6,7 +6,7 @@ use levada_core::{
     Problem, Problems, Table, choice, params,
     settings::{Span, parse_params},
 };
-use rustls::pki_types::ServerName;
+use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, pki_types::ServerName, version::TLS12};
 
 params! {
     /// Certificates of a listener.
@@ -20,6 +20,19 @@ params! {
         /// With `ca`: whether a peer may come without a certificate, as a Flume does. What it shows
         /// is checked in any case.
         pub client_auth: Option<ClientAuth>,
+        /// The newest TLS that is spoken. "1.2" is for peers that say they speak 1.3 and get stuck in
+        /// its handshake, as a Flume 1.9 on a Java of today.
+        pub max_version: TlsVersion = "1.3",
+    }
+}
+
+choice! {
+    /// A version of TLS. Older ones are never spoken.
+    pub enum TlsVersion {
+        /// RFC 5246.
+        V1_2 = "1.2",
+        /// RFC 8446, and 1.2 with peers that know no better.
+        V1_3 = "1.3",
     }
 }
 
@@ -47,6 +60,20 @@ params! {
         /// Whether any server is believed to be the right one. Anybody on the way can then read and
         /// change everything.
         pub insecure_skip_verify: bool = false,
+        /// The newest TLS that is spoken: "1.2" for servers that get stuck with 1.3.
+        pub max_version: TlsVersion = "1.3",
+    }
+}
+
+static ONLY_OLD: [&SupportedProtocolVersion; 1] = [&TLS12];
+
+impl TlsVersion {
+    /// What is offered to a peer if this is the newest.
+    pub(super) fn and_older(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::V1_2 => &ONLY_OLD,
+            Self::V1_3 => DEFAULT_VERSIONS,
+        }
     }
 }
 
@@ -82,6 +109,7 @@ impl Default for ClientTls {
             key: None,
             server_name: None,
             insecure_skip_verify: false,
+            max_version: TlsVersion::V1_3,
         }
     }
 }

@@ -57,7 +57,7 @@ fn load(settings: &ListenerTls, clock: &Arc<dyn Clock>) -> Result<ServerConfig, 
     let unusable = |error| OpenError::with("cannot set up TLS", error);
     let time = Arc::new(WallTime(Arc::clone(clock)));
     let builder = ServerConfig::builder_with_details(provider(), time)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(settings.max_version.and_older())
         .map_err(unusable)?;
     let builder = match &settings.ca {
         None => builder.with_no_client_auth(),

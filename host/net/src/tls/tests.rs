@@ -12,6 +12,7 @@ use crate::{
 use self::world::World;
 
 mod certificates;
+mod versions;
 mod world;
 
 const SHORT: Duration = Duration::from_secs(5);

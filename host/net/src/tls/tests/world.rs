@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use crate::{ClientTls, ListenerTls};
+use crate::{ClientTls, ListenerTls, TlsVersion};
 
 /// A folder of certificates, all from one authority.
 pub(crate) struct World {
@@ -60,6 +60,7 @@ impl World {
             key: self.path(&format!("{name}.key")),
             ca: None,
             client_auth: None,
+            max_version: TlsVersion::V1_3,
         }
     }
 
@@ -77,6 +78,7 @@ impl World {
             key: name.map(|name| self.path(&format!("{name}.key"))),
             server_name: None,
             insecure_skip_verify: false,
+            max_version: TlsVersion::V1_3,
         }
     }
 }
