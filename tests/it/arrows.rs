@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Outside crates with an owner: nobody else in the host imports them.
-const OWNERS: [(&str, &[&str]); 10] = [
+const OWNERS: [(&str, &[&str]); 11] = [
     ("wasmtime", &["wasm"]),
     ("redb", &["store"]),
     ("apache-avro", &["sinks"]),
@@ -50,6 +50,7 @@ const OWNERS: [(&str, &[&str]); 10] = [
     ("rumqttc-v4-next", &["sources", "sinks"]),
     ("rumqttc-v5-next", &["sources", "sinks"]),
     ("tokio-rustls", &["net"]),
+    ("zstd", &["rpc"]),
     ("rcgen", &["agent"]),
     ("clap", &["agent"]),
     ("anyhow", &["agent"]),

@@ -76,10 +76,10 @@ async fn everything_arrives_once_and_in_order_with_its_ids() -> Result<()> {
 }
 
 /// The bytes of one undisturbed session, towards the receiver and back.
-async fn length_of_a_session() -> Result<(usize, usize)> {
+async fn length_of_a_session(sender: Sender) -> Result<(usize, usize)> {
     let hop = Hop::new();
     hop.sender.put(0..8).await?;
-    hop.run(Sender::small(), Receiver::default()).await;
+    hop.run(sender, Receiver::default()).await;
     Ok((
         hop.wire.passed(Direction::There),
         hop.wire.passed(Direction::Back),
@@ -90,14 +90,23 @@ async fn length_of_a_session() -> Result<(usize, usize)> {
 /// way back: batches cut in half, answers lost, the opening torn.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_behind_any_byte_loses_nothing_and_repeats_nothing() -> Result<()> {
-    let (there, back) = length_of_a_session().await?;
+    reset_behind_any_byte(Sender::small()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_behind_any_byte_of_zstd_loses_nothing_and_repeats_nothing() -> Result<()> {
+    reset_behind_any_byte(Sender::packing()).await
+}
+
+async fn reset_behind_any_byte(sender: Sender) -> Result<()> {
+    let (there, back) = length_of_a_session(sender).await?;
     let mut repeats = 0;
     for (direction, length) in [(Direction::There, there), (Direction::Back, back)] {
         for offset in 0..=length {
             let hop = Hop::new();
             hop.sender.put(0..8).await?;
             hop.wire.cut(direction, offset);
-            hop.run(Sender::small(), Receiver::default()).await;
+            hop.run(sender, Receiver::default()).await;
             let numbers = hop.receiver.numbers().await;
             assert_eq!(
                 numbers,
@@ -369,12 +378,35 @@ async fn a_forged_mark_makes_nobodys_events_vanish() -> Result<()> {
     Ok(())
 }
 
+/// A sender that offers zstd, beside receivers that take it and one that does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn zstd_is_spoken_where_both_want_it_and_the_events_are_the_same() -> Result<()> {
+    let mut lengths = Vec::new();
+    for compression in ["zstd", "deflate", "none"] {
+        let hop = Hop::new();
+        hop.sender.put(0..1000).await?;
+        let ids = hop.sender.ids().await;
+        let receiver = Receiver {
+            compression,
+            ..Receiver::default()
+        };
+        hop.run(Sender::packing(), receiver).await;
+        assert_eq!(hop.receiver.numbers().await, (0..1000).collect::<Vec<_>>());
+        assert_eq!(hop.receiver.ids().await, ids);
+        assert_eq!(hop.sender.metric("levada_sink_failures_total"), 0);
+        lengths.push(hop.wire.passed(Direction::There));
+    }
+    println!("zstd, deflate, none: {lengths:?} bytes");
+    assert!(lengths[0] * 3 < lengths[2] && lengths[1] * 3 < lengths[2]);
+    Ok(())
+}
+
 /// Without marks an answer that is lost costs a repeat, and nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_untrusted_sender_is_served_at_least_once() -> Result<()> {
     let hop = Hop::new();
     hop.sender.put(0..8).await?;
-    let (_, back) = length_of_a_session().await?;
+    let (_, back) = length_of_a_session(Sender::small()).await?;
     hop.wire.cut(Direction::Back, back - 1);
     let receiver = Receiver {
         trusts: false,

@@ -24,3 +24,4 @@ mod network;
 mod readme;
 mod reload;
 mod tls;
+mod zstd;

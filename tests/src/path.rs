@@ -109,7 +109,9 @@ pub async fn subscribed(agent: &Agent) -> Result<()> {
 
 fn edge(broker: Broker, http: SocketAddr, up: SocketAddr) -> Result<String> {
     let (plant, web, redact) = (plant(broker), web(http), redact()?);
-    Ok(format!("{plant}{web}{redact}{MAIN}{}", sink_up(up)))
+    // The wiretap reads along.
+    let up = sink_up(up) + "compression = \"none\"\n";
+    Ok(format!("{plant}{web}{redact}{MAIN}{up}"))
 }
 
 fn aggregator(avro: SocketAddr, output: &Path) -> String {

@@ -7,7 +7,7 @@ use levada_net::Stream;
 use thiserror::Error;
 
 use crate::{
-    MessageError, Meta, Method, Reply,
+    MessageError, Meta, Method, PackingError, Reply,
     call::CallHead,
     codec, frame,
     frame::{Frame, FrameError},
@@ -72,6 +72,8 @@ pub enum ClientError {
     Broken,
     #[error("the peer ended the connection")]
     Ended,
+    #[error("the peer does not keep to the zstd that was agreed")]
+    Packing(#[source] PackingError),
     #[error("the peer sent no frame; does it speak Avro RPC, without TLS and compression?")]
     Frame(#[source] FrameError),
     #[error("the peer sent no reply")]
@@ -222,6 +224,15 @@ impl Client {
         Ok(next == Greeting::Text)
     }
 
+    /// From now on each direction is one stream of zstd, as was agreed in the handshake.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`]: there is no memory for it.
+    pub fn begin_zstd(&mut self) -> Result<(), ClientError> {
+        let begun = self.inbound.unpack().and_then(|()| self.outbound.pack());
+        begun.map_err(ClientError::Io)
+    }
+
     /// Both sides of a connection whose handshake is made, for a peer that takes several calls at
     /// once and answers them in order.
     ///
@@ -251,6 +262,7 @@ pub(crate) async fn read(inbound: &mut Inbound) -> Result<Frame, ClientError> {
     match inbound.read(silence).await {
         Ok(frame) => frame.ok_or(ClientError::Ended),
         Err(ReadError::Io(error)) => Err(ClientError::Io(error)),
+        Err(ReadError::Packing(error)) => Err(ClientError::Packing(error)),
         Err(ReadError::Frame(error)) => Err(ClientError::Frame(error)),
     }
 }

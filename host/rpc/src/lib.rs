@@ -17,6 +17,7 @@ pub mod hop;
 pub mod message;
 
 mod client;
+mod packing;
 mod pipeline;
 mod server;
 mod wire;
@@ -29,5 +30,6 @@ mod tests;
 pub use call::{Method, Reply, Status};
 pub use client::{Answer, Client, ClientError};
 pub use message::{MessageError, Meta};
+pub use packing::PackingError;
 pub use pipeline::{Calls, Replies};
 pub use server::{Call, Opening, Server, ServerError, ServerParams, Token};

@@ -8,7 +8,7 @@ use levada_net::{Stream, within};
 use thiserror::Error;
 
 use crate::{
-    MessageError, Meta, Method, Status,
+    MessageError, Meta, Method, PackingError, Status,
     call::{self, CallHead, Greeting},
     codec,
     frame::{Frame, FrameError},
@@ -94,6 +94,8 @@ pub struct Token {
 pub enum ServerError {
     #[error("the connection failed")]
     Io(#[source] io::Error),
+    #[error("the peer does not keep to the zstd that was agreed")]
+    Packing(#[source] PackingError),
     #[error("the peer sent no frame")]
     Frame(#[source] FrameError),
     #[error("the peer sent no call")]
@@ -178,6 +180,15 @@ impl Server {
         self.write().await
     }
 
+    /// From now on each direction is one stream of zstd, as was agreed in the handshake.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`]: there is no memory for it.
+    pub fn begin_zstd(&mut self) -> Result<(), ServerError> {
+        let begun = self.inbound.unpack().and_then(|()| self.outbound.pack());
+        begun.map_err(ServerError::Io)
+    }
+
     /// Refuses the ping that opened something, and why.
     ///
     /// # Errors
@@ -235,6 +246,7 @@ impl Server {
         let read = self.inbound.read(silence).await;
         read.map_err(|error| match error {
             ReadError::Io(error) => ServerError::Io(error),
+            ReadError::Packing(error) => ServerError::Packing(error),
             ReadError::Frame(error) => ServerError::Frame(error),
         })
     }

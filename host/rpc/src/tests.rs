@@ -1,5 +1,7 @@
 //! Both sides against each other, against another Avro, and against noise.
 
+mod zstd;
+
 use std::time::Duration;
 
 use apache_avro::{Schema, types::Value};

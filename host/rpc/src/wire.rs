@@ -1,18 +1,24 @@
-//! Frames over a stream.
+//! Frames over a stream, or over what zstd makes of it.
 
 use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
 
+use levada_core::tasks::in_place;
 use levada_net::{Stream, within};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
 
-use crate::frame::{Decoder, Frame, FrameError};
+use crate::{
+    frame::{Decoder, Frame, FrameError},
+    packing::{Packer, PackingError, Unpacker},
+};
 
 /// Why no further frame can be read.
 #[derive(Debug, Error)]
 pub(crate) enum ReadError {
     #[error("cannot read")]
     Io(#[source] io::Error),
+    #[error("not what was agreed below the frames")]
+    Packing(#[source] PackingError),
     #[error("not a frame")]
     Frame(#[source] FrameError),
 }
@@ -33,9 +39,12 @@ pub(crate) fn directions(stream: Box<dyn Stream>, max_frame: usize) -> (Inbound,
         buffer: vec![0; SMALL],
         from: 0,
         to: 0,
+        unpacker: None,
     };
     let outbound = Outbound {
         stream: writing,
+        packer: None,
+        message: Vec::new(),
         bytes: Vec::new(),
         sent: 0,
     };
@@ -50,6 +59,8 @@ pub(crate) struct Inbound {
     buffer: Vec<u8>,
     from: usize,
     to: usize,
+    /// With zstd.
+    unpacker: Option<Unpacker>,
 }
 
 /// The read buffer begins small, for the many connections that hardly ever say something, and grows
@@ -65,6 +76,14 @@ enum Read {
 }
 
 impl Inbound {
+    /// What comes from now on is one stream of zstd.
+    pub(crate) fn unpack(&mut self) -> io::Result<()> {
+        let packed = self.buffer[self.from..self.to].to_vec();
+        (self.from, self.to) = (0, 0);
+        self.unpacker = Some(Unpacker::new(packed)?);
+        Ok(())
+    }
+
     /// The next message; `None` if the peer ended between two. Safe to cancel.
     pub(crate) async fn read(&mut self, silence: Silence) -> Result<Option<Frame>, ReadError> {
         loop {
@@ -74,13 +93,17 @@ impl Inbound {
             if decoded.is_some() {
                 return Ok(decoded);
             }
+            if self.unpack_some().map_err(ReadError::Packing)? {
+                continue;
+            }
             let between = self.decoder.is_between_frames();
             let most = if between {
                 silence.between_frames
             } else {
                 silence.inside_frame
             };
-            let reading = within(most, "the peer was silent for too long", self.read_some());
+            let reading = self.read_some();
+            let reading = within(most, "the peer was silent for too long", reading);
             match reading.await.map_err(ReadError::Io)? {
                 Read::Bytes => {}
                 Read::Frame(frame) => return Ok(Some(frame)),
@@ -90,9 +113,24 @@ impl Inbound {
         }
     }
 
+    /// Unpacks into the read buffer, which is empty at this point, what was read before; whether
+    /// anything came of it.
+    fn unpack_some(&mut self) -> Result<bool, PackingError> {
+        let Some(unpacker) = &mut self.unpacker else {
+            return Ok(false);
+        };
+        let count = unpacker.unpack(&mut self.buffer)?;
+        self.hold(count);
+        Ok(count > 0)
+    }
+
     /// Reads once: large buffers of a frame straight to their place, everything else by way of the
-    /// read buffer, which is empty at this point. Safe to cancel.
+    /// read buffer, which is empty at this point, or to where it is unpacked. Safe to cancel.
     async fn read_some(&mut self) -> io::Result<Read> {
+        if let Some(unpacker) = &mut self.unpacker {
+            let count = self.stream.read_buf(unpacker.input()).await?;
+            return Ok(if count == 0 { Read::End } else { Read::Bytes });
+        }
         if self.decoder.missing() >= self.buffer.len() {
             let count = self.stream.read_buf(&mut self.decoder.in_place()).await?;
             return Ok(match self.decoder.filled(count) {
@@ -102,17 +140,25 @@ impl Inbound {
             });
         }
         let count = self.stream.read(&mut self.buffer).await?;
+        self.hold(count);
+        Ok(if count == 0 { Read::End } else { Read::Bytes })
+    }
+
+    /// So many bytes are in the read buffer now.
+    fn hold(&mut self, count: usize) {
         (self.from, self.to) = (0, count);
         if count == self.buffer.len() {
             self.buffer.resize(LARGE, 0);
         }
-        Ok(if count == 0 { Read::End } else { Read::Bytes })
     }
 
     /// Whether the peer has ended, or said something, although nothing was asked. Waits for
     /// nothing; of use only between calls.
     pub(crate) async fn is_disturbed(&mut self) -> bool {
         if self.from < self.to || !self.decoder.is_between_frames() {
+            return true;
+        }
+        if self.unpack_some().unwrap_or(true) {
             return true;
         }
         let mut byte = [0];
@@ -129,6 +175,10 @@ impl Inbound {
 #[derive(Debug)]
 pub(crate) struct Outbound {
     stream: WriteHalf<Box<dyn Stream>>,
+    /// With zstd.
+    packer: Option<Packer>,
+    /// What is to be packed.
+    message: Vec<u8>,
     bytes: Vec<u8>,
     sent: usize,
 }
@@ -139,11 +189,21 @@ const KEPT: usize = 4 << 20;
 impl Outbound {
     /// Where the next message is appended. It goes out with [`flush`](Self::flush).
     pub(crate) fn message(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+        match self.packer {
+            None => &mut self.bytes,
+            Some(_) => &mut self.message,
+        }
+    }
+
+    /// What is appended from now on goes out as one stream of zstd, flushed each time.
+    pub(crate) fn pack(&mut self) -> io::Result<()> {
+        self.packer = Some(Packer::new()?);
+        Ok(())
     }
 
     /// Writes what was appended. Cancelled, it goes on where it was with the next call.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.pack_message()?;
         if self.bytes.is_empty() {
             return Ok(());
         }
@@ -158,6 +218,20 @@ impl Outbound {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.sent = 0;
+        Ok(())
+    }
+    fn pack_message(&mut self) -> io::Result<()> {
+        let Some(packer) = self.packer.as_mut().filter(|_| !self.message.is_empty()) else {
+            return Ok(());
+        };
+        let (message, bytes) = (&self.message, &mut self.bytes);
+        if message.len() < LARGE {
+            packer.pack(message, bytes)?;
+        } else {
+            in_place(|| packer.pack(message, bytes))?;
+        }
+        self.message.clear();
+        self.message.shrink_to(KEPT);
         Ok(())
     }
 }

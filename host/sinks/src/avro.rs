@@ -6,7 +6,9 @@
 //! connection is opened: then several calls are on their way in one session, and what comes again
 //! is stored once.
 
+mod metrics;
 mod opening;
+mod params;
 mod plain;
 mod session;
 
@@ -18,61 +20,22 @@ use std::{
 
 use async_trait::async_trait;
 use levada_core::{
-    ByteSize, Clock, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId, Problems,
-    RunContext, Sink, SinkError, SinkKind, Table, choice, factory::SinkFactory, params,
-    sink::Cause,
+    Clock, Delivery, Hop, Lease, Marks, OpenError, Outcome, Outcomes, PartId, Problems, RunContext,
+    Sink, SinkError, SinkKind, Table, factory::SinkFactory, sink::Cause,
 };
-use levada_net::{ClientTls, Deflating, HandshakeError, Order, Outbound, Transport, host_and_port};
+use levada_net::{HandshakeError, Outbound, Transport};
 use levada_rpc::{Client, ClientError};
-use levada_telemetry::{Counter, Histogram, Registry};
+use levada_telemetry::Registry;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 use tracing::{info, warn};
 
 use self::{
+    metrics::Metrics,
     opening::Opened,
+    params::Params,
     session::{Flight, Session, SessionError},
 };
 use crate::Deps;
-
-params! {
-    /// Settings of the `avro` sink.
-    pub(crate) struct Params {
-        /// The Avro source to send to, as host and port.
-        pub to: String,
-        /// Towards a Flume: how many batches to have on their way at once, each on a connection of
-        /// its own. More than one gives up the order of events.
-        pub connections: usize = 1,
-        /// Towards a Levada: how many batches to have on their way at once, in order.
-        pub window: usize = 8,
-        /// How long to wait for an answer.
-        pub request_timeout: Duration = "20s",
-        /// How long to wait for a connection.
-        pub connect_timeout: Duration = "20s",
-        /// The largest message that the other side takes. Larger batches are sent in parts.
-        pub max_frame: ByteSize = "16MiB",
-        /// Certificates; with them, or with `{}`, the other side must speak TLS.
-        pub tls: Option<ClientTls>,
-        /// "deflate" for a Flume whose source has `compression-type = deflate`.
-        pub compression: Option<Compression>,
-        /// How hard to deflate: from 0, not at all, to 9.
-        pub compression_level: u32 = 6,
-        /// With TLS and deflate: whether zlib is outside, as Flume 1.10 and later want it; false
-        /// for Flume 1.9.
-        pub deflate_over_tls: bool = true,
-    }
-    later { "ids" }
-}
-
-choice! {
-    /// How to make less of the bytes.
-    pub(crate) enum Compression {
-        /// As Flume does it: one zlib stream each way.
-        Deflate = "deflate",
-    }
-}
-
-/// The most that zlib can do.
-const HARDEST: u32 = 9;
 
 /// The types of sink in this file.
 pub(crate) fn kinds(deps: &Deps) -> Vec<SinkKind> {
@@ -90,57 +53,12 @@ struct Factory {
     clock: Arc<dyn Clock>,
 }
 
-/// Most connections of one sink; a receiver takes 100 from one address.
-const MOST_CONNECTIONS: usize = 64;
-
-/// Most batches on their way; a receiver may ask for fewer.
-const MOST_WINDOW: usize = 64;
-
-/// The smallest `max-frame`: what a call needs beside its events, and some of those.
-const SMALLEST_FRAME: ByteSize = ByteSize::kib(64);
-const LARGEST_FRAME: ByteSize = ByteSize(1 << 30);
-
 impl SinkFactory for Factory {
     const NAME: &'static str = "avro";
     type Params = Params;
 
     fn check(&self, params: &Params, table: &Table, problems: &mut Problems) {
-        let mut refuse = |key: &str, is_wrong: bool, allowed: String| {
-            if let (true, Some((_, value))) = (is_wrong, table.get(key)) {
-                let problem = value.problem(&table.path_of(key), "not a value for this key");
-                problems.push(problem.allowed(allowed));
-            }
-        };
-        let is_place = host_and_port(&params.to).is_some();
-        refuse(
-            "to",
-            !is_place,
-            "a host and a port, such as \"agg1.example:4141\"".into(),
-        );
-        let is_many = (1..=MOST_CONNECTIONS).contains(&params.connections);
-        refuse("connections", !is_many, format!("1 to {MOST_CONNECTIONS}"));
-        let is_window = (1..=MOST_WINDOW).contains(&params.window);
-        refuse("window", !is_window, format!("1 to {MOST_WINDOW}"));
-        let is_frame = (SMALLEST_FRAME..=LARGEST_FRAME).contains(&params.max_frame);
-        refuse(
-            "max-frame",
-            !is_frame,
-            format!("{SMALLEST_FRAME} to {LARGEST_FRAME}"),
-        );
-        for (key, time) in [
-            ("request-timeout", params.request_timeout),
-            ("connect-timeout", params.connect_timeout),
-        ] {
-            refuse(key, time.is_zero(), "more than 0s".into());
-        }
-        let is_harder = params.compression_level > HARDEST;
-        refuse("compression-level", is_harder, format!("0 to {HARDEST}"));
-        let may_order = params.compression.is_some() && params.tls.is_some();
-        let allowed = "only beside `tls` and `compression`".into();
-        refuse("deflate-over-tls", !may_order, allowed);
-        if let Some(tls) = &params.tls {
-            tls.check(table, problems);
-        }
+        params.check(table, problems);
     }
 
     fn build(&self, part: &PartId, params: &Params) -> Box<dyn Sink> {
@@ -194,7 +112,7 @@ enum Receiver {
 /// A lease on its way to a Levada, or one that is for a peer that is none.
 enum Launched {
     Levada(Flight),
-    Plain(Option<Client>),
+    Plain(Option<Box<Client>>),
 }
 
 #[async_trait]
@@ -255,20 +173,6 @@ impl Sink for AvroSink {
     async fn close(&mut self) {
         self.idle().clear();
         *self.session.lock().await = None;
-    }
-}
-
-impl Params {
-    fn deflating(&self) -> Option<Deflating> {
-        let Compression::Deflate = self.compression?;
-        let order = match self.deflate_over_tls {
-            true => Order::DeflateOverTls,
-            false => Order::TlsOverDeflate,
-        };
-        Some(Deflating {
-            level: self.compression_level,
-            order,
-        })
     }
 }
 
@@ -437,55 +341,6 @@ fn broken(what: String, cause: Cause) -> SinkError {
 
 /// Most characters of a peer's error that are shown.
 const SHOWN: usize = 500;
-
-/// What an avro sink counts beside the standard counters of sinks.
-#[derive(Debug)]
-struct Metrics {
-    connects: Counter,
-    /// Marks of receivers that were of another life of a store.
-    regressions: Counter,
-    /// Events that a receiver had already.
-    known: Counter,
-    ok: Counter,
-    refused: Counter,
-    unreachable: Counter,
-    seconds: Histogram,
-}
-
-impl Metrics {
-    fn new(registry: &Registry, part: &str) -> Self {
-        let calls = |result| {
-            let help = "Calls that an avro sink made, by result.";
-            let labels = [("part", part), ("result", result)];
-            registry.counter("levada_avro_sent_calls", help, &labels)
-        };
-        let labels = [("part", part)];
-        let connects = "Connections that an avro sink made.";
-        let regressions = "New incarnations because a receiver's mark was of another life";
-        let known = "Events that were settled unsent because the receiver had them";
-        let seconds = "Time from sending a call to its answer.";
-        Self {
-            regressions: registry.counter("levada_hop_regressions", regressions, &labels),
-            known: registry.counter("levada_hop_known_events", known, &labels),
-            connects: registry.counter("levada_avro_connects", connects, &labels),
-            ok: calls("ok"),
-            refused: calls("refused"),
-            unreachable: calls("unreachable"),
-            seconds: registry.histogram("levada_avro_call_seconds", seconds, &labels),
-        }
-    }
-
-    fn count(&self, result: &Result<(), SinkError>, took: Duration) {
-        match result {
-            Ok(()) => {
-                self.ok.add(1);
-                self.seconds.observe(took);
-            }
-            Err(SinkError::Unreachable { .. }) => self.unreachable.add(1),
-            Err(_) => self.refused.add(1),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,8 @@ params! {
         pub plaintext: Option<Plaintext>,
         /// Certificates; with them everybody must speak TLS.
         pub tls: Option<ListenerTls>,
-        /// "deflate" understands Flumes that deflate, beside those that do not.
+        /// Without it, another Levada may use zstd. "deflate" also understands Flumes that deflate,
+        /// beside those that do not; "none" is neither.
         pub compression: Option<Compression>,
         /// How long a call waits for room before it is answered FAILED. Flume's clients give up
         /// after 20s.
@@ -59,8 +60,13 @@ params! {
 choice! {
     /// What peers may do to make less of their bytes.
     pub(crate) enum Compression {
-        /// As Flume does it: zlib around everything, with TLS outside or inside.
+        /// Nothing, not even between two Levadas.
+        None = "none",
+        /// As Flume does it: zlib around everything, with TLS outside or inside. Another Levada may
+        /// use zstd.
         Deflate = "deflate",
+        /// Another Levada may use zstd.
+        Zstd = "zstd",
     }
 }
 
@@ -152,7 +158,8 @@ struct AvroSource {
 impl Source for AvroSource {
     async fn open(&mut self) -> Result<(), OpenError> {
         let inbound = Inbound::open(self.params.tls.as_ref(), Arc::clone(&self.clock)).await?;
-        self.inbound = inbound.deflating(self.params.compression.is_some());
+        let may_deflate = self.params.compression == Some(Compression::Deflate);
+        self.inbound = inbound.deflating(may_deflate);
         let listen = self.params.listen;
         let what = || format!("cannot listen on `{listen}`");
         let listener = self.transport.bind(listen).await;
@@ -207,7 +214,10 @@ impl AvroSource {
             self.params.put_timeout,
             self.chance.clone(),
             self.metrics.clone(),
-            self.params.trust_plaintext,
+            connection::Agreements {
+                trust_plaintext: self.params.trust_plaintext,
+                zstd: self.params.compression != Some(Compression::None),
+            },
         )
     }
 }

@@ -35,18 +35,33 @@ pub(crate) struct Backup(TempDir);
 pub(crate) struct Sender {
     /// Events of a batch.
     batch: usize,
+    pub(crate) compression: &'static str,
 }
 
 impl Default for Sender {
     fn default() -> Self {
-        Self { batch: 100 }
+        Self {
+            batch: 100,
+            compression: "none",
+        }
     }
 }
 
 impl Sender {
     /// Two events at a time, so that a few make several calls.
     pub(crate) fn small() -> Self {
-        Self { batch: 2 }
+        Self {
+            batch: 2,
+            ..Self::default()
+        }
+    }
+
+    /// As small, and with zstd if the receiver takes it.
+    pub(crate) fn packing() -> Self {
+        Self {
+            compression: "zstd",
+            ..Self::small()
+        }
     }
 }
 
@@ -56,6 +71,7 @@ pub(crate) struct Receiver {
     pub(crate) trusts: bool,
     pub(crate) put_timeout: &'static str,
     pub(crate) idle_timeout: &'static str,
+    pub(crate) compression: &'static str,
 }
 
 impl Default for Receiver {
@@ -64,6 +80,7 @@ impl Default for Receiver {
             trusts: true,
             put_timeout: "10s",
             idle_timeout: "60s",
+            compression: "zstd",
         }
     }
 }
@@ -248,7 +265,11 @@ impl Node {
             .iter()
             .find(|kind| kind.name == "avro")
             .expect("is there");
-        let build = built(&[("to", at().into())], |table, problems| {
+        let settings = [
+            ("to", at().into()),
+            ("compression", how.compression.into()),
+        ];
+        let build = built(&settings, |table, problems| {
             kind.check(&part("sinks.up"), table, &[], problems)
         });
         let sink = SinkPlan {
@@ -299,6 +320,7 @@ impl Node {
             ("put-timeout", how.put_timeout.into()),
             ("idle-timeout", how.idle_timeout.into()),
             ("trust-plaintext", how.trusts.into()),
+            ("compression", how.compression.into()),
         ];
         let build = built(&settings, |table, problems| {
             kind.check(&part("sources.in"), table, &[], problems)

@@ -20,7 +20,7 @@ use super::{
 #[derive(Debug)]
 pub(super) enum Opened {
     /// A Flume, or anything else that speaks its Avro RPC.
-    Plain(Client),
+    Plain(Box<Client>),
     Levada(Session),
 }
 
@@ -45,11 +45,11 @@ impl AvroSink {
                 lane: lease.lane,
                 oldest: lane.oldest,
                 marks: hop.is_alone(),
-                zstd: false,
+                zstd: self.params.offers_zstd(),
             };
-            let client = self.greet(&open).await?;
+            let mut client = self.greet(&open).await?;
             let Some(value) = client.peer_meta().get(hop::KEY) else {
-                return Ok(Opened::Plain(client));
+                return Ok(Opened::Plain(Box::new(client)));
             };
             let welcome = Welcome::decode(value).map_err(|error| {
                 let what = format!("`{}` does not answer as a Levada", self.params.to);
@@ -66,12 +66,11 @@ impl AvroSink {
                     .map_err(|error| unreachable("cannot keep a new incarnation".into(), error))?;
                 continue;
             };
-            let halves = client.pipelined().map_err(|error| {
-                unreachable(
-                    format!("lost the connection to `{}`", self.params.to),
-                    error,
-                )
-            })?;
+            // One that was not asked for would be a mistake of the receiver's.
+            if welcome.zstd && open.zstd {
+                client.begin_zstd().map_err(|error| self.lost(error))?;
+            }
+            let halves = client.pipelined().map_err(|error| self.lost(error))?;
             return Ok(Opened::Levada(Session::new(
                 halves,
                 self.terms(&open, &welcome),

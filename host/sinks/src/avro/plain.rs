@@ -15,7 +15,7 @@ impl AvroSink {
     pub(super) async fn deliver_plain(
         &self,
         batch: &Batch,
-        mut client: Option<Client>,
+        mut client: Option<Box<Client>>,
     ) -> Result<Delivery, SinkError> {
         let max_frame = self.params.max_frame.as_usize();
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -51,9 +51,9 @@ impl AvroSink {
     }
 
     /// Sends events that fit one call, and waits until the other side has them.
-    async fn send(&self, batch: &Batch, fresh: Option<Client>) -> Result<(), SinkError> {
+    async fn send(&self, batch: &Batch, fresh: Option<Box<Client>>) -> Result<(), SinkError> {
         let mut client = match fresh {
-            Some(client) => client,
+            Some(client) => *client,
             None => self.client().await?,
         };
         let began = Instant::now();

@@ -6,7 +6,7 @@ use levada_net::{Listener, Memory};
 use levada_rpc::{Meta, Server, ServerParams, Status};
 use tokio::time;
 
-use super::*;
+use super::{params::SMALLEST_FRAME, *};
 use crate::fake_hop::FakeHop;
 
 /// What the other side does with a call.
@@ -346,6 +346,13 @@ fn settings_are_checked_with_their_place() {
         &[to(), ("request-timeout", "0s".into())],
         &["sinks.up.request-timeout"],
     );
+    let order = ("deflate-over-tls", false.into());
+    for compression in ["none", "zstd", "deflate"] {
+        let compression = ("compression", compression.into());
+        check(&[to(), compression.clone()], &[]);
+        let key = "sinks.up.deflate-over-tls";
+        check(&[to(), compression, order.clone()], &[key]);
+    }
     check(&[to(), ("window", 8.into())], &[]);
     check(&[to(), ("window", 0.into())], &["sinks.up.window"]);
     check(&[to(), ("ids", "headers".into())], &["sinks.up.ids"]);

@@ -35,6 +35,14 @@ pub(super) struct Place {
     pub(super) stop: Stop,
 }
 
+/// What a source agrees to with another Levada.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Agreements {
+    /// To marks of peers that proved no name.
+    pub(super) trust_plaintext: bool,
+    pub(super) zstd: bool,
+}
+
 /// What the connections of a source share.
 pub(super) struct Shared {
     pub(super) place: Place,
@@ -44,6 +52,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     complaints: Throttle,
     pub(super) hops: Hops,
+    takes_zstd: bool,
 }
 
 /// Serves a connection until its peer or the stop signal ends it. A call in hand is finished.
@@ -78,12 +87,12 @@ impl Shared {
         put_timeout: Duration,
         chance: Chance,
         metrics: Metrics,
-        trust_plaintext: bool,
+        agreements: Agreements,
     ) -> Self {
         let hops = Hops::new(
             place.part.clone(),
             &*place.out,
-            trust_plaintext,
+            agreements.trust_plaintext,
             metrics.hops.clone(),
         );
         let complaints = Throttle::new(COMPLAIN_EVERY);
@@ -95,6 +104,7 @@ impl Shared {
             metrics,
             complaints,
             hops,
+            takes_zstd: agreements.zstd,
         }
     }
 
@@ -128,11 +138,14 @@ impl Shared {
             standing,
             window: WINDOW,
             max_frame: self.server.max_frame as u64,
-            zstd: false,
+            zstd: open.zstd && self.takes_zstd,
         };
         let mut meta = Meta::new();
         meta.set(hop::KEY, welcome.encode());
         server.welcome(opening, &meta).await?;
+        if welcome.zstd {
+            server.begin_zstd()?;
+        }
         Calls::new(self, Some(session)).serve(server).await
     }
 

@@ -38,6 +38,7 @@ struct Peer {
     calls: Calls,
     replies: Replies,
     standing: Standing,
+    zstd: bool,
 }
 
 impl Peer {
@@ -45,12 +46,16 @@ impl Peer {
         let mut client = world.client().await.with_meta(meta(open.encode()));
         client.ping().await.unwrap();
         let value = client.peer_meta().get(hop::KEY).unwrap();
-        let standing = Welcome::decode(value).unwrap().standing;
+        let Welcome { standing, zstd, .. } = Welcome::decode(value).unwrap();
+        if zstd {
+            client.begin_zstd().unwrap();
+        }
         let (calls, replies) = client.pipelined().unwrap();
         Self {
             calls,
             replies,
             standing,
+            zstd,
         }
     }
 
@@ -326,4 +331,34 @@ async fn what_is_no_hop_is_refused_by_name_and_others_go_on() {
     world.run(|_| (), peers).await;
     assert_eq!(world.channels.bodies(), ["e1"]);
     assert_eq!(world.counted("levada_avro_violations_total"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn zstd_is_agreed_on_where_both_sides_want_it() {
+    let cases = [
+        (None, true),
+        (Some(Compression::Zstd), true),
+        (Some(Compression::Deflate), true),
+        (Some(Compression::None), false),
+    ];
+    for (compression, takes) in cases {
+        let world = World::new([]);
+        let peers = async {
+            for (n, offers) in [(1, false), (2, true)] {
+                let open = Open {
+                    zstd: offers,
+                    ..open(n, 1)
+                };
+                let mut peer = Peer::begin(&world, open).await;
+                assert_eq!(peer.zstd, offers && takes, "{compression:?}");
+                assert_eq!(peer.give(0, &[1, 2]).await, (Status::Ok, 2));
+                assert_eq!(peer.give(2, &[3]).await, (Status::Ok, 3));
+            }
+        };
+        world
+            .run(|params| params.compression = compression, peers)
+            .await;
+        let bodies = ["e1", "e2", "e3", "e1", "e2", "e3"];
+        assert_eq!(world.channels.bodies(), bodies, "{compression:?}");
+    }
 }
