@@ -52,6 +52,7 @@ impl Durable {
             capacity_bytes: 64 << 30,
             capacity_events: None,
             on_full: OnFull::Block,
+            lanes: None,
         };
         let stores = levada_store::open(StoreParams {
             sync_delay,
@@ -87,6 +88,7 @@ impl Durable {
             events,
             bytes: usize::MAX,
             wait: Duration::ZERO,
+            ..Want::default()
         };
         let lease = self.stores.lease(&self.channel, want).await?;
         let taken = lease.batch.len();

@@ -125,7 +125,8 @@ pub(crate) fn blueprint(
     });
     let sinks: Vec<_> = sinks.collect();
     let admin_tls = admin_tls(settings.as_ref(), problems);
-    crossing::check(settings.as_ref(), &sources, &sinks, &channels, problems);
+    let joined = (&channels[..], &groups[..]);
+    crossing::check(settings.as_ref(), &sources, &sinks, joined, problems);
     if problems.has_errors() {
         return None;
     }

@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 
 use levada_config::{
-    AgentSettings, ChannelConfig, ChannelType, Door, Profile, SinkConfig, SourceConfig,
+    AgentSettings, ChannelConfig, ChannelType, Door, GroupConfig, GroupPolicy, Profile, SinkConfig,
+    SourceConfig,
 };
 use levada_core::{
     ByteSize, Problem, Problems, Sink, Source, Table, Value,
@@ -21,11 +22,14 @@ pub(crate) fn check(
     settings: Option<&AgentSettings>,
     sources: &Sources,
     sinks: &Sinks,
-    channels: &[ChannelConfig],
+    (channels, groups): (&[ChannelConfig], &[GroupConfig]),
     problems: &mut Problems,
 ) {
     same_port(settings, sources, problems);
     to_itself(sources, sinks, problems);
+    for channel in channels {
+        one_lane_for_many(channel, sinks, groups, problems);
+    }
     for source in sources {
         small_channels(source, channels, problems);
         volatile_channels(source, channels, problems);
@@ -189,6 +193,54 @@ fn volatile_channels(
             problems.push(problem.help("use a durable channel, unless that is what you want"));
         }
     }
+}
+
+/// Sinks that take from one lane side by side keep no order, and a Levada behind one of them cannot
+/// tell what was sent again (delivery contract, D4.5).
+fn one_lane_for_many(
+    channel: &ChannelConfig,
+    sinks: &Sinks,
+    groups: &[GroupConfig],
+    problems: &mut Problems,
+) {
+    if channel
+        .params
+        .lanes
+        .as_ref()
+        .is_some_and(|lanes| lanes.count.0 > 1)
+    {
+        return;
+    }
+    let takes =
+        |sink: &&Checked<SinkConfig, Box<dyn Sink>>| sink.config.common.channel == channel.name.0;
+    let takers: Vec<_> = sinks.iter().filter(takes).collect();
+    let take_turns = |group: &GroupConfig| {
+        let is_member = |sink: &&Checked<SinkConfig, _>| group.members.contains(&sink.config.part);
+        group.policy == GroupPolicy::Failover && takers.iter().all(is_member)
+    };
+    let hop = takers
+        .iter()
+        .find(|sink| sink.config.common.r#type == "avro");
+    let (Some(hop), false) = (hop, takers.len() < 2 || groups.iter().any(take_turns)) else {
+        return;
+    };
+    let table = &hop.config.table;
+    let message = format!(
+        "several sinks take from the one lane of channel `{}`: order is given up, and another \
+         Levada stores again what was sent again",
+        channel.name
+    );
+    let problem = Problem::warning(
+        Some(place(table, "channel")),
+        table.path_of("channel"),
+        message,
+    );
+    problems.push(problem.help(format!(
+        "give channels.{} `lanes = {{ count = {}, key = \"...\" }}`, or put the sinks into a \
+         failover group",
+        channel.name,
+        takers.len()
+    )));
 }
 
 fn open_admin(settings: Option<&AgentSettings>, problems: &mut Problems) {

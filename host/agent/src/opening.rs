@@ -11,7 +11,7 @@ use levada_config::{
 use levada_core::{Stop, tasks::blocking};
 use levada_flow::{Flow, Surroundings};
 use levada_net::Inbound;
-use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, StoreParams, Stores};
+use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, LaneSpec, StoreParams, Stores};
 use levada_wasm::{CompileBounds, Compiler, Handlers, HandlersConfig};
 use tracing::info;
 
@@ -222,6 +222,10 @@ fn spec(channel: &ChannelConfig, durable_share: u64) -> ChannelSpec {
             OnFull::Block => levada_store::OnFull::Block,
             OnFull::Reject => levada_store::OnFull::Reject,
         },
+        lanes: params.lanes.as_ref().map(|lanes| LaneSpec {
+            count: lanes.count.0,
+            key: lanes.key.clone(),
+        }),
     }
 }
 

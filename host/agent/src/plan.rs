@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use levada_config::{
-    BackOffParams, BatchParams, GroupConfig, GroupPolicy, SelectorConfig, SinkConfig, SourceCommon,
-    SourceConfig,
+    BackOffParams, BatchParams, ChannelConfig, GroupConfig, GroupPolicy, SelectorConfig,
+    SinkConfig, SourceCommon, SourceConfig,
 };
 use levada_core::{ChannelName, Interceptor, PartId, Selector, Sink, Source, Table, Want};
 use levada_flow::{
@@ -35,6 +35,7 @@ pub(crate) fn plan(blueprint: Blueprint, loaded: &Loaded) -> Plan {
         sinks,
         groups,
         interceptors,
+        channels,
         ..
     } = blueprint;
     let chains = Chains {
@@ -44,7 +45,7 @@ pub(crate) fn plan(blueprint: Blueprint, loaded: &Loaded) -> Plan {
     let sources = sources.into_iter().map(|source| chains.source(source));
     Plan {
         sources: sources.collect(),
-        sinks: sinks.into_iter().map(sink).collect(),
+        sinks: sinks.into_iter().map(|s| sink(s, &channels)).collect(),
         groups: groups.into_iter().map(group).collect(),
         in_flight_bytes: None,
     }
@@ -107,15 +108,18 @@ impl Chains<'_> {
     }
 }
 
-fn sink(sink: Checked<SinkConfig, Box<dyn Sink>>) -> SinkPlan {
+fn sink(sink: Checked<SinkConfig, Box<dyn Sink>>, channels: &[ChannelConfig]) -> SinkPlan {
     let common = sink.config.common;
+    let channel = channels.iter().find(|other| other.name.0 == common.channel);
+    let lanes = channel.and_then(|channel| channel.params.lanes.as_ref());
     SinkPlan {
         part: sink.config.part,
         build: sink.build,
         channel: ChannelName(common.channel),
         want: want(&common.batch.unwrap_or_default()),
         retry: retry(&common.back_off.unwrap_or_default(), common.max_attempts),
-        made_of: sink.config.table.to_json(),
+        // A sink opens its channel's lanes as it opens itself.
+        made_of: format!("{} {lanes:?}", sink.config.table.to_json()),
     }
 }
 
@@ -170,6 +174,7 @@ fn want(batch: &BatchParams) -> Want {
         events: batch.events.0,
         bytes: batch.bytes.as_usize(),
         wait: batch.wait,
+        ..Want::default()
     }
 }
 

@@ -18,7 +18,7 @@ use levada_admin::{Done, Facts, Operate, Order, Reload};
 use levada_config::{ChannelConfig, Files, Look, render_all, report};
 use levada_core::{
     ChannelName, Counter, Effects, Outcome, Outcomes, Problems, Settlement, Store, Table, Want,
-    inspect::Inspect, ledger::channel_part, tasks::blocking,
+    inspect::Inspect, ledger::channel_part, store::Lanes, tasks::blocking,
 };
 use levada_flow::{ChangeError, Control, Plan};
 use levada_store::{ChannelError, ChannelSpec, Stores};
@@ -76,6 +76,7 @@ const AT_ONCE: Want = Want {
     events: 10_000,
     bytes: 16 << 20,
     wait: Duration::ZERO,
+    lanes: Lanes::Any,
 };
 
 impl Reloader {

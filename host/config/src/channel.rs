@@ -1,7 +1,11 @@
 //! The tables `[channels.*]`.
 
-use levada_core::{ByteSize, ChannelName, choice, params, settings::Span};
 use std::num::NonZeroU64;
+
+use levada_core::{
+    ByteSize, ChannelName, Problems, Value, choice, params,
+    settings::{Setting, Span, ValueKind},
+};
 
 params! {
     /// A channel.
@@ -15,8 +19,45 @@ params! {
         pub events: Option<NonZeroU64>,
         /// What happens to a put that finds no room.
         pub on_full: OnFull = "block",
+        /// Divides the channel: events with the same value of a header stay in one lane, and in
+        /// order; several lanes leave side by side.
+        pub lanes: Option<LaneParams>,
     }
-    later { "lanes" }
+}
+
+params! {
+    /// The lanes of a channel.
+    pub struct LaneParams {
+        /// How many there are. Another number, or another key, does not move what is queued: order
+        /// per key holds again once that is gone.
+        pub count: LaneCount,
+        /// The header whose value says which lane an event is in; those without it share one.
+        pub key: String,
+    }
+}
+
+/// Lanes of one channel: 1 to 64. A receiver takes 100 connections from one address, and each lane
+/// has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneCount(pub u32);
+
+impl Setting for LaneCount {
+    fn allowed() -> String {
+        "a whole number from 1 to 64".into()
+    }
+
+    fn read(value: &Value, key: &str, problems: &mut Problems) -> Option<Self> {
+        let number = match value.kind {
+            ValueKind::Integer(number) => u32::try_from(number).ok(),
+            _ => None,
+        };
+        let read = number.filter(|n| (1..=64).contains(n)).map(Self);
+        if read.is_none() {
+            let problem = value.problem(key, "not a value for this key");
+            problems.push(problem.allowed(Self::allowed()));
+        }
+        read
+    }
 }
 
 choice! {

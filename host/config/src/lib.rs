@@ -27,7 +27,7 @@ pub use agent::{
     AgentSettings, DeadLetterSettings, DeadLettersFull, Door, LogLook, LogSettings,
     MemoryReservation, OnCorruption, Profile,
 };
-pub use channel::{ChannelConfig, ChannelParams, ChannelType, OnFull};
+pub use channel::{ChannelConfig, ChannelParams, ChannelType, LaneCount, LaneParams, OnFull};
 pub use files::{Files, Place};
 pub use group::{GroupConfig, GroupParams, GroupPolicy};
 pub use load::{AgentConfig, Loaded, load, load_with};

@@ -14,9 +14,14 @@ pub trait Hop: Send + Sync + fmt::Debug {
     /// The channel that the sink empties.
     fn channel(&self) -> &ChannelName;
 
-    /// Whether nobody else takes events from the channel. Only then does a mark of the receiver
-    /// speak for everything below it.
+    /// Whether nobody else takes events from a lane while this sink has some of it. Only then does a
+    /// mark of the receiver speak for everything below it.
     fn is_alone(&self) -> bool;
+
+    /// How many lanes the channel has; each has a session of its own.
+    fn lanes(&self) -> u32 {
+        1
+    }
 
     /// Under which incarnation positions are given, and where the lane begins now.
     ///

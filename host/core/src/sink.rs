@@ -27,6 +27,12 @@ pub trait Sink: Send + Sync + fmt::Debug {
         1
     }
 
+    /// Whether several batches of one lane may be with it at once and arrive in order. One that does
+    /// not gets a single batch of each lane at a time, where a channel is divided into lanes.
+    fn pipelines(&self) -> bool {
+        false
+    }
+
     /// Called after the settlement of a [`Delivery`] with `confirm` is durable.
     async fn settled(&self) -> Result<(), SinkError> {
         Ok(())

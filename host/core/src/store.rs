@@ -28,8 +28,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`PutError`]: nothing of it is stored.
     async fn commit(&self, commit: Commit) -> Result<(), PutError>;
 
-    /// Waits for at least one event and leases a run of events in the order of the channel. Writes
-    /// nothing. Safe to cancel. A lease that is dropped gives its events back.
+    /// Waits for at least one event and leases a run of events of one lane, in its order; lanes have
+    /// their turns. Writes nothing. Safe to cancel. A lease that is dropped gives its events back.
     ///
     /// # Errors
     /// [`TakeError`].
@@ -48,6 +48,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// One mark of a part, without looking at its others.
     fn mark(&self, part: &PartId, key: &str) -> Option<Bytes> {
         self.marks(part).get(key).cloned()
+    }
+
+    /// How many lanes events of a channel are divided into now. One that had more before may still
+    /// lease events of those.
+    fn lanes(&self, channel: &ChannelName) -> u32 {
+        let _one = channel;
+        1
     }
 
     /// Under which incarnation the positions of a lane are given, and where it begins now. A memory
@@ -124,15 +131,29 @@ pub struct Want {
     pub bytes: usize,
     /// How long to wait for more after the first event is there.
     pub wait: Duration,
+    /// From which lanes.
+    pub lanes: Lanes,
+}
+
+/// The lanes that a lease may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lanes {
+    /// Any: several leases of one lane may be out at once.
+    #[default]
+    Any,
+    /// Those of which nothing is leased: whoever takes so keeps the order of each lane, also beside
+    /// others who take.
+    Idle,
 }
 
 impl Default for Want {
-    /// 1,000 events, 1 MiB, 50 ms.
+    /// 1,000 events, 1 MiB, 50 ms, any lane.
     fn default() -> Self {
         Self {
             events: 1000,
             bytes: 1 << 20,
             wait: Duration::from_millis(50),
+            lanes: Lanes::Any,
         }
     }
 }

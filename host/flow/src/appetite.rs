@@ -21,15 +21,11 @@ impl Appetite {
 
     /// What to take now.
     pub(crate) fn want(&self) -> Want {
-        let Want {
-            events,
-            bytes,
-            wait,
-        } = self.full;
+        let Want { events, bytes, .. } = self.full;
         Want {
             events: (events >> self.halvings).max(1),
             bytes: (bytes >> self.halvings).max(LEAST_BYTES.min(bytes)),
-            wait,
+            ..self.full
         }
     }
 

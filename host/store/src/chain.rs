@@ -7,6 +7,7 @@ use redb::{Database, ReadableDatabase};
 
 use crate::{
     keys::{self, BORDERS, LaneId, ROWS, SMALL},
+    lanes::LaneAt,
     lease::untaken,
     queue::Entry,
     row::{self, Header},
@@ -16,21 +17,21 @@ use crate::{
 
 /// Under which incarnation positions are given, and where the lane begins.
 pub(crate) fn lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<Lane, TakeError> {
-    let at = channel(shared, name, lane)?;
+    let at = find_lane(shared, name, lane)?;
     let row = {
         let state = shared.lock();
-        let row = state.queues[at].oldest().map(Left::of);
-        row.ok_or(state.next[at])
+        let lane = &state.lanes[at.channel][at.lane];
+        lane.queue.oldest().map(Left::of).ok_or(lane.next)
     };
     let oldest = match row {
         Err(next) => next,
         Ok(row) => {
             let first = row.first;
-            let positions = in_place(|| row.positions(shared, at, lane))?;
+            let positions = in_place(|| row.positions(shared, at))?;
             positions.first().copied().unwrap_or(first)
         }
     };
-    let durable = shared.channels[at].is_durable();
+    let durable = shared.channels[at.channel].is_durable();
     let incarnation = if durable {
         shared.lock().incarnation
     } else {
@@ -49,15 +50,12 @@ pub(crate) fn chain_at(
     lane: u32,
     position: u64,
 ) -> Result<Option<u64>, TakeError> {
-    let at = channel(shared, name, lane)?;
-    if !shared.channels[at].is_durable() {
-        let given = position < shared.lock().next[at];
+    let at = find_lane(shared, name, lane)?;
+    if !shared.channels[at.channel].is_durable() {
+        let given = position < shared.lock().lane(at).next;
         return Ok(given.then_some(0));
     }
-    let id = LaneId {
-        channel: shared.channels[at].id,
-        lane,
-    };
+    let id = shared.lane_id(at);
     in_place(|| shared.read(|db| find(db, id, position))).map_err(untaken)
 }
 
@@ -68,14 +66,15 @@ pub(crate) fn holds(
     lane: u32,
     positions: &Range<u64>,
 ) -> Result<bool, TakeError> {
-    let at = channel(shared, name, lane)?;
+    let at = find_lane(shared, name, lane)?;
     let rows: Vec<Left> = {
-        let state = shared.lock();
-        state.queues[at].rows_at(positions).map(Left::of).collect()
+        let mut state = shared.lock();
+        let rows = state.queue(at).rows_at(positions);
+        rows.map(Left::of).collect()
     };
     in_place(|| {
         for row in rows {
-            let held = row.positions(shared, at, lane)?;
+            let held = row.positions(shared, at)?;
             if held.iter().any(|position| positions.contains(position)) {
                 return Ok(true);
             }
@@ -104,15 +103,12 @@ impl Left {
     }
 
     /// The position of each event that is left.
-    fn positions(self, shared: &Shared, channel: usize, lane: u32) -> Result<Vec<u64>, TakeError> {
+    fn positions(self, shared: &Shared, at: LaneAt) -> Result<Vec<u64>, TakeError> {
         let offsets = match self.held {
             _ if !self.families => None,
             Some(batch) => Some(row::offsets_of(&batch)),
             None => {
-                let id = LaneId {
-                    channel: shared.channels[channel].id,
-                    lane,
-                };
+                let id = shared.lane_id(at);
                 let read = shared.read(|db| offsets_in(db, id, self.first));
                 Some(read.map_err(untaken)?)
             }
@@ -137,10 +133,12 @@ fn offsets_in(db: &Database, lane: LaneId, first: u64) -> Result<Vec<u32>, redb:
     Ok(header.map(|header| header.offsets()).unwrap_or_default())
 }
 
-fn channel(shared: &Shared, name: &ChannelName, lane: u32) -> Result<usize, TakeError> {
-    let known = shared.channel(name).filter(|_| lane == crate::LANE);
+fn find_lane(shared: &Shared, name: &ChannelName, lane: u32) -> Result<LaneAt, TakeError> {
+    let known = shared.channel(name);
+    let known = known.filter(|channel| shared.lock().lanes[*channel].get(lane).is_some());
+    let known = known.map(|channel| LaneAt { channel, lane });
     known.ok_or_else(|| TakeError::NoChannel {
-        channel: name.to_string(),
+        channel: format!("{name}, lane {lane}"),
     })
 }
 

@@ -1,19 +1,18 @@
 //! Channels that come, change and go while the store is open.
 
 use levada_core::ChannelName;
-use redb::{Database, ReadableDatabase};
+use redb::Database;
 use thiserror::Error;
 use tracing::info;
 
 use crate::{
-    keys::{self, LaneId, SMALL},
-    open::{channel_of, room_of},
+    lanes::{LaneAt, Lanes},
+    open::{channel_of, count_of, room_of},
     params::{ChannelKind, ChannelSpec},
-    queue::Queue,
     scan,
     shared::Status,
     stores::Stores,
-    writer::{Head, read_borders},
+    writer::Head,
 };
 
 /// Why the channels of a store were not changed: they are as before.
@@ -52,7 +51,11 @@ impl Stores {
                 was: was.as_str(),
             });
         }
-        self.shared.lock().rooms.resize(at, &room_of(spec));
+        let mut state = self.shared.lock();
+        state.rooms.resize(at, &room_of(spec));
+        state.lanes[at].grow(count_of(spec));
+        drop(state);
+        channels[at].divide(spec.lanes.as_ref());
         channels.use_again(spec.name.clone(), at);
         self.shared.ring_all();
         Ok(())
@@ -68,7 +71,7 @@ impl Stores {
         let at = self.shared.channels.find(name);
         let at = at.ok_or_else(|| ChannelError::None { channel: channel() })?;
         let state = self.shared.lock();
-        let events = state.queues[at].events();
+        let events = state.lanes[at].events();
         if events > 0 {
             let channel = channel();
             return Err(ChannelError::Holds { channel, events });
@@ -83,10 +86,10 @@ impl Stores {
         if self.shared.channels.is_full() {
             return Err(ChannelError::TooMany);
         }
-        let (mut id, mut head) = (0, Head::default());
+        let (mut id, mut heads) = (0, Vec::new());
         if spec.kind == ChannelKind::Durable {
             let named = self.shared.read(|db| name_in_file(db, spec));
-            (id, head) = named.map_err(|trouble| match trouble {
+            (id, heads) = named.map_err(|trouble| match trouble {
                 None => ChannelError::Closed,
                 Some(trouble) => ChannelError::Store {
                     reason: trouble.text,
@@ -97,49 +100,45 @@ impl Stores {
         if state.status != Status::Open {
             return Err(ChannelError::Closed);
         }
-        let at = state.queues.len();
-        state.queues.push(Queue::default());
-        state.next.push(head.next);
+        let channel = state.lanes.len();
+        let mut lanes = Lanes::new(count_of(spec));
+        for (lane, head) in heads {
+            lanes.grow(lane + 1);
+            lanes[lane].next = head.next;
+            state.inbox.heads.push((LaneAt { channel, lane }, head));
+        }
+        state.lanes.push(lanes);
         state.rooms.push(room_of(spec));
-        state.inbox.heads.push((at, head));
-        let channel = channel_of(id, spec, &self.shared.registry);
-        let added = self.shared.channels.push(channel);
-        debug_assert_eq!(added, Some(at), "numbers are given in one place");
+        let new = channel_of(id, spec, &self.shared.registry);
+        let added = self.shared.channels.push(new);
+        debug_assert_eq!(added, Some(channel), "numbers are given in one place");
         drop(state);
         info!(channel = %spec.name, kind = spec.kind.as_str(), "channel added");
         Ok(())
     }
 }
 
-/// The number of a durable channel in the file, and where its lane goes on: a name that the file
+/// The number of a durable channel in the file, and where its lanes go on: a name that the file
 /// knew before keeps both.
-fn name_in_file(db: &Database, spec: &ChannelSpec) -> Result<(u32, Head), redb::Error> {
+fn name_in_file(db: &Database, spec: &ChannelSpec) -> Result<(u32, Heads), redb::Error> {
     let Some(mut meta) = scan::read_meta(db)? else {
         let what = "the meta table is gone".to_owned();
         return Err(redb::Error::Corrupted(what));
     };
     if let Some(id) = meta.channels.get(spec.name.as_str()) {
-        return Ok((*id, read_head(db, *id)?));
+        return Ok((*id, read_heads(db, *id)?));
     }
     let id = meta.channels.values().max().map_or(1, |last| last + 1);
     meta.channels.insert(spec.name.to_string(), id);
     scan::write_meta(db, &meta)?;
-    Ok((id, Head::default()))
+    Ok((id, Heads::new()))
 }
 
-fn read_head(db: &Database, channel: u32) -> Result<Head, redb::Error> {
-    let lane = LaneId {
-        channel,
-        lane: crate::LANE,
-    };
-    let small = db.begin_read()?.open_table(SMALL)?;
-    let key = keys::of_lane(keys::HEAD, lane);
-    let value = small.get(&key[..])?;
-    let head = value.and_then(|value| Head::decode(&key, value.value()));
-    let mut head = head.unwrap_or_default();
-    let key = keys::of_lane(keys::BORDER, lane);
-    if let Some(value) = small.get(&key[..])? {
-        head.borders = read_borders(&key, value.value());
-    }
-    Ok(head)
+/// Lanes of one channel, each with where it goes on.
+type Heads = Vec<(u32, Head)>;
+
+fn read_heads(db: &Database, channel: u32) -> Result<Heads, redb::Error> {
+    let mut found = scan::resume(db)?;
+    let lanes = found.lanes_of(channel).into_iter();
+    Ok(lanes.map(|(lane, _, head)| (lane, head)).collect())
 }

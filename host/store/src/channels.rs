@@ -5,16 +5,16 @@ use std::{
     collections::HashMap,
     ops::Index,
     sync::{
-        OnceLock, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use levada_core::{ChannelName, PartId};
+use levada_core::{ChannelName, PartId, ledger::channel_part};
 use levada_telemetry::Histogram;
 use tokio::sync::Notify;
 
-use crate::params::ChannelKind;
+use crate::params::{ChannelKind, ChannelSpec, LaneSpec};
 
 /// Names of channels that one process may see: each costs a pointer in advance.
 const MOST: usize = 1024;
@@ -27,6 +27,8 @@ pub(crate) struct Channel {
     pub(crate) part: PartId,
     /// Its number in the file; of no meaning for a memory channel.
     pub(crate) id: u32,
+    /// How what comes from now on is divided.
+    divided: RwLock<Option<Arc<LaneSpec>>>,
     /// Rings when events arrive or come back, and when puts wait.
     pub(crate) events: Notify,
     /// Time from an event's own `timestamp`, or its reception, to its settlement.
@@ -34,8 +36,32 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
+    pub(crate) fn new(id: u32, spec: &ChannelSpec, lag: Histogram) -> Self {
+        Self {
+            name: spec.name.clone(),
+            kind: spec.kind,
+            part: channel_part(&spec.name),
+            id,
+            divided: RwLock::new(spec.lanes.clone().map(Arc::new)),
+            events: Notify::new(),
+            lag,
+        }
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.kind == ChannelKind::Durable
+    }
+
+    /// How what comes now is divided; `None` for one lane.
+    pub(crate) fn divided(&self) -> Option<Arc<LaneSpec>> {
+        let divided = self.divided.read().unwrap_or_else(PoisonError::into_inner);
+        divided.clone()
+    }
+
+    /// What comes from now on is divided so. The lanes must be there.
+    pub(crate) fn divide(&self, spec: Option<&LaneSpec>) {
+        let mut divided = self.divided.write().unwrap_or_else(PoisonError::into_inner);
+        *divided = spec.cloned().map(Arc::new);
     }
 }
 

@@ -22,19 +22,19 @@ use crate::{
 impl Shared {
     pub(crate) fn describe_channels(&self) -> Vec<ChannelInfo> {
         let state = self.lock();
-        let all = self.channels.iter().zip(&state.queues).enumerate();
+        let all = self.channels.iter().zip(&state.lanes).enumerate();
         let mut infos: Vec<_> = all
             .filter(|(at, _)| self.channels.is_in_use(*at))
-            .map(|(at, (channel, queue))| ChannelInfo {
+            .map(|(at, (channel, lanes))| ChannelInfo {
                 name: channel.name.clone(),
                 kind: channel.kind.as_str(),
-                events: queue.events(),
-                bytes: queue.bytes(),
-                leased: queue.events() - queue.free(),
+                events: lanes.events(),
+                bytes: lanes.bytes(),
+                leased: lanes.events() - lanes.free(),
                 capacity_bytes: state.rooms.get(at).capacity_bytes,
                 capacity_events: Some(state.rooms.get(at).capacity_events)
                     .filter(|n| *n < u64::MAX),
-                oldest_ms: queue.oldest_ms(),
+                oldest_ms: lanes.oldest_ms(),
                 waiting_puts: state.rooms.waiting_for(at) as u64,
             })
             .collect();
@@ -86,9 +86,9 @@ impl Stores {
     #[must_use]
     pub fn audit(&self) -> Vec<Identity> {
         let state = self.shared.lock();
-        let durable = self.shared.channels.iter().zip(&state.queues);
+        let durable = self.shared.channels.iter().zip(&state.lanes);
         let durable = durable.filter(|(channel, _)| channel.is_durable());
-        let queued = durable.map(|(channel, queue)| (channel.part.clone(), queue.events()));
+        let queued = durable.map(|(channel, lanes)| (channel.part.clone(), lanes.events()));
         audit::identities(&state.ledger, &queued.collect())
     }
 }

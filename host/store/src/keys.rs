@@ -4,6 +4,8 @@
 //! that a commit rewrites few pages: the first byte of a key says what it is, and what changes
 //! together lies together. Numbers in keys are big-endian, so that they sort.
 
+use std::ops::RangeInclusive;
+
 use levada_core::{Counter, PartId};
 use redb::TableDefinition;
 
@@ -38,6 +40,12 @@ pub(crate) struct LaneId {
 }
 
 impl LaneId {
+    /// Every lane of a channel.
+    pub(crate) fn all_of(channel: u32) -> RangeInclusive<Self> {
+        let lane = |lane| Self { channel, lane };
+        lane(0)..=lane(u32::MAX)
+    }
+
     fn bytes(self) -> [u8; 8] {
         let both = u64::from(self.channel) << 32 | u64::from(self.lane);
         both.to_be_bytes()

@@ -13,6 +13,7 @@ use tracing::error;
 
 use crate::{
     keys::{self, LaneId, ROWS},
+    lanes::{LaneAt, Offer},
     queue::{Pick, Places},
     room::Need,
     row::{self, StoredRow},
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) channel: usize,
+    pub(crate) lane: LaneAt,
     pub(crate) picks: Vec<Pick>,
     /// The events, in the order of the picks.
     pub(crate) batch: Batch,
@@ -41,10 +42,12 @@ impl Drop for Hold {
         let mut state = self.shared.lock();
         for pick in picks {
             let attempts = Some(self.attempts + 1);
-            state.queues[self.channel].give_back(pick.first, &pick.places, attempts);
+            let queue = state.queue(self.lane);
+            queue.give_back(pick.first, &pick.places, attempts);
         }
         drop(state);
-        self.shared.channels[self.channel].events.notify_waiters();
+        let channel = &self.shared.channels[self.lane.channel];
+        channel.events.notify_waiters();
     }
 }
 
@@ -58,17 +61,13 @@ pub(crate) async fn lease(
     };
     let channel = shared.channel(name).ok_or_else(missing)?;
     loop {
-        wait_for_events(shared, channel, want).await?;
-        let Some((mut hold, received_ms)) = take(shared, channel, want) else {
-            // Somebody else was faster.
-            continue;
-        };
+        let (mut hold, received_ms) = wait(shared, channel, want).await?;
         let read = in_place(|| fill(&mut hold, want))?;
         // All of it may have been damaged.
         let Some(positions) = read else { continue };
         return Ok(Lease {
             channel: name.clone(),
-            lane: crate::LANE,
+            lane: hold.lane.lane,
             batch: hold.batch.clone(),
             positions,
             attempts: hold.attempts,
@@ -78,87 +77,63 @@ pub(crate) async fn lease(
     }
 }
 
-/// Waits for the first event, and then for more as long as is wanted.
-async fn wait_for_events(shared: &Shared, channel: usize, want: Want) -> Result<(), TakeError> {
+/// Waits for the first event, then for more as long as is wanted, and takes what is there; with the
+/// time when the oldest of it was received.
+async fn wait(shared: &Arc<Shared>, channel: usize, want: Want) -> Result<(Hold, u64), TakeError> {
     let events = &shared.channels[channel].events;
-    let mut until: Option<Instant> = None;
     loop {
         let rung = events.notified();
         tokio::pin!(rung);
         rung.as_mut().enable();
-        match ready(shared, channel, want)? {
-            Ready::Enough => return Ok(()),
-            Ready::Nothing => {
-                until = None;
-                rung.await;
-            }
-            Ready::Some => {
-                let at = *until.get_or_insert_with(|| Instant::now() + want.wait);
-                if timeout_at(at, rung).await.is_err() {
-                    return Ok(());
-                }
+        match try_take(shared, channel, want)? {
+            Taken::Some(hold, received_ms) => return Ok((hold, received_ms)),
+            Taken::NotBefore(None) => rung.await,
+            // Rung or not, there may be something to take now.
+            Taken::NotBefore(Some(at)) => {
+                let _rung = timeout_at(at, rung).await.is_ok();
             }
         }
     }
 }
 
-enum Ready {
-    Nothing,
-    /// Something, but less than is wanted.
-    Some,
-    Enough,
+enum Taken {
+    Some(Hold, u64),
+    /// Nothing is to be taken yet; before this time only if the channel rings.
+    NotBefore(Option<Instant>),
 }
 
-fn ready(shared: &Shared, channel: usize, want: Want) -> Result<Ready, TakeError> {
-    let state = shared.lock();
+fn try_take(shared: &Arc<Shared>, channel: usize, want: Want) -> Result<Taken, TakeError> {
+    let mut state = shared.lock();
     if let Some(error) = state.take_error(shared.channels[channel].is_durable()) {
         return Err(error);
     }
-    let queue = &state.queues[channel];
-    let free = queue.free();
-    if free == 0 {
-        return Ok(Ready::Nothing);
-    }
-    let bytes = u128::from(queue.bytes()) * u128::from(free) / u128::from(queue.events().max(1));
-    let enough = want.wait.is_zero()
-        || free >= want.events as u64
-        || bytes >= want.bytes as u128
-        || state.rooms.waiting_for(channel) > 0
-        || state.status != Status::Open;
-    Ok(if enough { Ready::Enough } else { Ready::Some })
-}
-
-/// Takes what is there, and when the oldest of it was received.
-fn take(shared: &Arc<Shared>, channel: usize, want: Want) -> Option<(Hold, u64)> {
-    let mut state = shared.lock();
-    let queue = &mut state.queues[channel];
+    let hurry = state.rooms.waiting_for(channel) > 0 || state.status != Status::Open;
+    let lane = match state.lanes[channel].offer(want, hurry, Instant::now()) {
+        Offer::Lane(lane) => LaneAt { channel, lane },
+        Offer::At(at) => return Ok(Taken::NotBefore(Some(at))),
+        Offer::Nothing => return Ok(Taken::NotBefore(None)),
+    };
+    let queue = state.queue(lane);
     let picks = queue.take(want.events, want.bytes);
-    let attempts = picks.iter().map(|pick| queue.attempts(pick)).max()?;
-    let received_ms = picks
-        .iter()
-        .filter_map(|pick| queue.received_ms(pick))
-        .min()?;
+    let attempts = picks.iter().map(|pick| queue.attempts(pick)).max();
+    let received = picks.iter().filter_map(|pick| queue.received_ms(pick));
+    let received_ms = received.min().unwrap_or_default();
     let shared = Arc::clone(shared);
-    Some((
-        Hold {
-            shared,
-            channel,
-            picks,
-            batch: Batch::default(),
-            attempts,
-        },
-        received_ms,
-    ))
+    let hold = Hold {
+        shared,
+        lane,
+        picks,
+        batch: Batch::default(),
+        attempts: attempts.unwrap_or_default(),
+    };
+    Ok(Taken::Some(hold, received_ms))
 }
 
 /// Brings the events into the hold, and says which positions they have; `None` if nothing is left
 /// of them. Damaged events go to the quarantine, surplus ones back.
 fn fill(hold: &mut Hold, want: Want) -> Result<Option<Positions>, TakeError> {
     let stored = read_rows(hold)?;
-    let lane = LaneId {
-        channel: hold.shared.channels[hold.channel].id,
-        lane: crate::LANE,
-    };
+    let lane = hold.shared.lane_id(hold.lane);
     let mut parts: Vec<Part> = Vec::with_capacity(hold.picks.len());
     let mut damaged = Vec::new();
     for (at, (pick, stored)) in hold.picks.iter_mut().zip(stored).enumerate() {
@@ -205,11 +180,7 @@ fn read_rows(hold: &Hold) -> Result<Vec<Option<Bytes>>, TakeError> {
     if hold.picks.iter().all(|pick| pick.batch.is_some()) {
         return Ok(vec![None; hold.picks.len()]);
     }
-    let channel = &hold.shared.channels[hold.channel];
-    let lane = LaneId {
-        channel: channel.id,
-        lane: crate::LANE,
-    };
+    let lane = hold.shared.lane_id(hold.lane);
     let read = hold.shared.read(|db| {
         let rows = db.begin_read()?.open_table(ROWS)?;
         let mut read = Vec::with_capacity(hold.picks.len());
@@ -342,7 +313,7 @@ fn trim(hold: &mut Hold, parts: &mut [Part], want: Want) {
     }
     let mut state = hold.shared.lock();
     for (first, rest) in surplus {
-        state.queues[hold.channel].give_back(first, &rest, None);
+        state.queue(hold.lane).give_back(first, &rest, None);
     }
 }
 
@@ -369,26 +340,26 @@ fn family_border(batch: &Batch, at: usize, must: bool) -> usize {
 /// Moves damaged events of a pick out of the channel, counted.
 fn quarantine(hold: &mut Hold, at: usize, bad: Bad) {
     let shared = Arc::clone(&hold.shared);
-    let (channel, first) = (hold.channel, hold.picks[at].first);
+    let (lane, first) = (hold.lane, hold.picks[at].first);
     let mut state = shared.lock();
     let mut all = vec![bad.places];
     if bad.whole_row {
         hold.picks[at].places = Places::Range(0..0);
-        all.push(state.queues[channel].take_rest(first));
+        all.push(state.queue(lane).take_rest(first));
     }
     let gone: u32 = all
         .iter()
-        .map(|places| remove(&mut state, channel, first, places))
+        .map(|places| remove(&mut state, lane, first, places))
         .sum();
     for bytes in bad.bytes {
         state.inbox.aside.push(Aside {
-            channel,
+            lane,
             first,
             events: gone,
             bytes,
         });
     }
-    let part = &shared.channels[channel].part;
+    let part = &shared.channels[lane.channel].part;
     state.count(
         (part.clone(), Counter::Quarantined, String::new()),
         u64::from(gone),
@@ -400,21 +371,21 @@ fn quarantine(hold: &mut Hold, at: usize, bad: Bad) {
 }
 
 /// Lets damaged events go; how many they were.
-fn remove(state: &mut State, channel: usize, first: u64, places: &Places) -> u32 {
+fn remove(state: &mut State, lane: LaneAt, first: u64, places: &Places) -> u32 {
     let events = u32::try_from(places.len()).unwrap_or(u32::MAX);
-    let (left, left_bytes) = state.queues[channel].left_in(first);
+    let (left, left_bytes) = state.queue(lane).left_in(first);
     // What each event had is not known any more: an even share.
     let share = u64::from(left_bytes) * u64::from(events) / u64::from(left.max(1));
     let bytes = u32::try_from(share).unwrap_or(left_bytes);
     if events == 0 {
         return 0;
     }
-    let Some(after) = state.queues[channel].remove(first, places, bytes) else {
+    let Some(after) = state.queue(lane).remove(first, places, bytes) else {
         return 0;
     };
-    state.inbox.touched.insert((channel, first), after);
+    state.inbox.touched.insert((lane, first), after);
     let room = Need {
-        room: channel,
+        room: lane.channel,
         bytes: u64::from(bytes),
         events: u64::from(events),
     };

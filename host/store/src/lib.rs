@@ -12,6 +12,7 @@ mod stores;
 
 mod change;
 mod channels;
+mod lanes;
 
 mod chain;
 mod lease;
@@ -56,12 +57,9 @@ pub use audit::Identity;
 pub use change::ChannelError;
 pub use offline::Offline;
 pub use params::{
-    Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnCorruption, OnDeadLettersFull, OnFull,
-    OpenError, StoreParams,
+    Backend, ChannelKind, ChannelSpec, DeadLetterSpec, LaneSpec, OnCorruption, OnDeadLettersFull,
+    OnFull, OpenError, StoreParams,
 };
 pub use salvage::{SalvageReport, Salvaged, salvage};
 pub use stores::{Closed, Stores, open};
 pub use writer::Border;
-
-/// The one lane of every channel, until channels are partitioned.
-const LANE: u32 = 0;

@@ -17,6 +17,7 @@ use crate::{
     audit::{self, Identity},
     folder::FILE,
     inspect,
+    keys::LaneId,
     lock::Lock,
     open::check_format,
     overlay::Overlay,
@@ -88,16 +89,22 @@ impl Inspect for Offline {
     /// Capacities are in the configuration, not in the store: they are 0 here.
     fn channels(&self) -> Vec<ChannelInfo> {
         let info = |(name, number): (&String, &u32)| {
-            let queue = self.found.queues.get(number);
+            let lanes = LaneId::all_of(*number);
+            let lanes = || {
+                self.found
+                    .queues
+                    .range(lanes.clone())
+                    .map(|(_, queue)| queue)
+            };
             Some(ChannelInfo {
                 name: ChannelName::new(name)?,
                 kind: ChannelKind::Durable.as_str(),
-                events: queue.map_or(0, Queue::events),
-                bytes: queue.map_or(0, Queue::bytes),
+                events: lanes().map(Queue::events).sum(),
+                bytes: lanes().map(Queue::bytes).sum(),
                 leased: 0,
                 capacity_bytes: 0,
                 capacity_events: None,
-                oldest_ms: queue.and_then(Queue::oldest_ms),
+                oldest_ms: lanes().filter_map(Queue::oldest_ms).min(),
                 waiting_puts: 0,
             })
         };

@@ -10,7 +10,6 @@ use std::{
 use levada_core::{Chance, Incarnation, ledger::channel_part};
 use levada_telemetry::Registry;
 use redb::Database;
-use tokio::sync::Notify;
 use tracing::info;
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     disk::Disk,
     file::Thrift,
     folder::{self, FILE},
+    lanes::{Lane, LaneAt, Lanes},
     lock::Lock,
     meter::Meter,
     metrics::{self, Metrics},
@@ -80,7 +80,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
     };
     let (mut state, resume) = state_of(&meta, found, &channels, dead_letters);
     state.set_aside = set_aside;
-    let queued: u64 = state.queues.iter().map(Queue::events).sum();
+    let queued: u64 = state.lanes.iter().map(Lanes::events).sum();
     let shared = Arc::new(Shared {
         metrics: Metrics::new(&registry),
         channels: Channels::new(channels.iter().map(|spec| {
@@ -239,7 +239,7 @@ fn check_orphans(meta: &Meta, found: &Found, channels: &[ChannelSpec]) -> Result
         let known = channels
             .iter()
             .any(|spec| durable(spec) && spec.name.as_str() == name);
-        let events = found.queues.get(number).map_or(0, Queue::events);
+        let events = found.queued(*number);
         if !known && events > 0 {
             return Err(OpenError::Orphaned {
                 channel: name.clone(),
@@ -254,14 +254,8 @@ pub(crate) fn channel_of(id: u32, spec: &ChannelSpec, registry: &Registry) -> Ch
     let part = channel_part(&spec.name);
     let help = "Age of the first event of a batch when it was settled";
     let labels = [("part", &*part.to_string())];
-    Channel {
-        name: spec.name.clone(),
-        kind: spec.kind,
-        id,
-        events: Notify::new(),
-        lag: registry.histogram("levada_channel_lag_seconds", help, &labels),
-        part,
-    }
+    let lag = registry.histogram("levada_channel_lag_seconds", help, &labels);
+    Channel::new(id, spec, lag)
 }
 
 /// What is kept in memory, and where the writer goes on.
@@ -271,34 +265,26 @@ fn state_of(
     channels: &[ChannelSpec],
     dead: DeadLetterSpec,
 ) -> (State, Resume) {
-    let mut queues = Vec::new();
-    let mut heads: HashMap<usize, Head> = HashMap::new();
-    for (at, spec) in channels.iter().enumerate() {
+    let mut lanes = Vec::new();
+    let mut heads: HashMap<LaneAt, Head> = HashMap::new();
+    for (channel, spec) in channels.iter().enumerate() {
+        let mut here = Lanes::new(count_of(spec));
         let number = meta.channels.get(spec.name.as_str());
         let number = number.filter(|_| spec.kind == ChannelKind::Durable);
-        let queue = number
-            .and_then(|number| found.queues.remove(number))
-            .unwrap_or_default();
-        if let Some(head) = number.and_then(|number| found.heads.remove(number)) {
-            heads.insert(at, beyond(head, &queue));
-        } else if let Some(last) = queue.next_position() {
-            heads.insert(
-                at,
-                Head {
-                    next: last,
-                    ..Head::default()
-                },
-            );
+        for (lane, queue, head) in number.map(|n| found.lanes_of(*n)).unwrap_or_default() {
+            here.grow(lane + 1);
+            here[lane] = Lane::new(queue, head.next);
+            heads.insert(LaneAt { channel, lane }, head);
         }
-        queues.push(queue);
+        lanes.push(here);
     }
     let rooms: Vec<Room> = channels.iter().map(room_of).collect();
     let mut rooms = Rooms::new(rooms, dead_room(dead));
-    for (room, queue) in queues.iter().enumerate() {
+    for (room, lanes) in lanes.iter().enumerate() {
         rooms.add(&[Need {
             room,
-            bytes: queue.bytes(),
-            events: queue.events(),
+            bytes: lanes.bytes(),
+            events: lanes.events(),
         }]);
     }
     let letters = Need {
@@ -312,10 +298,7 @@ fn state_of(
         inbox: Inbox::default(),
         ledger: found.ledger,
         marks: found.marks,
-        next: (0..queues.len())
-            .map(|at| heads.get(&at).map_or(1, |head| head.next))
-            .collect(),
-        queues,
+        lanes,
         status: Status::Open,
         incarnation: meta.incarnation,
         set_aside: Vec::new(),
@@ -329,6 +312,11 @@ fn state_of(
             ..found.resume
         },
     )
+}
+
+/// How many lanes a channel is to have.
+pub(crate) fn count_of(spec: &ChannelSpec) -> u32 {
+    spec.lanes.as_ref().map_or(1, |lanes| lanes.count)
 }
 
 /// A head that is damaged must not give a position twice.

@@ -65,6 +65,20 @@ pub struct ChannelSpec {
     pub capacity_bytes: u64,
     pub capacity_events: Option<u64>,
     pub on_full: OnFull,
+    /// `None` for one lane.
+    pub lanes: Option<LaneSpec>,
+}
+
+/// How a channel is divided: events whose header `key` has the same value stay in one lane, and in
+/// order.
+///
+/// Where `count` or `key` are others than when an event was stored, the event stays in its lane and
+/// leaves from there: order per key holds again once all such events are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneSpec {
+    /// At least 1.
+    pub count: u32,
+    pub key: String,
 }
 
 /// Whether a channel outlives the process.

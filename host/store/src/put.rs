@@ -6,6 +6,7 @@ use levada_core::{Batch, Commit, Counter, OriginId, Origins, PutError, store::Ne
 use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
+    lanes::{LaneAt, divide},
     letter,
     room::{DEAD, Granted, Need, Reserve},
     row,
@@ -17,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 struct Prepared {
     durable: Vec<StagedPut>,
-    memory: Vec<(usize, Batch)>,
+    memory: Vec<(LaneAt, Batch)>,
     /// Events for optional channels, which take them if they have room.
     optional: Vec<(usize, Batch)>,
     needs: Vec<Need>,
@@ -105,15 +106,18 @@ impl Prepared {
         };
         self.counts
             .push(((part, counter, String::new()), batch.len() as u64));
-        if shared.channels[channel].is_durable() {
-            let rows = row::rows_of(&batch, crate::LANE, commit.received_ms);
-            self.durable.push(StagedPut {
-                channel,
-                nonce: shared.nonces.bits(),
-                rows,
-            });
-        } else {
-            self.memory.push((channel, batch));
+        let of = &shared.channels[channel];
+        for (lane, batch) in divide(of.divided().as_deref(), batch) {
+            let at = LaneAt { channel, lane };
+            if of.is_durable() {
+                self.durable.push(StagedPut {
+                    lane: at,
+                    nonce: shared.nonces.bits(),
+                    rows: row::rows_of(&batch, lane, commit.received_ms),
+                });
+            } else {
+                self.memory.push((at, batch));
+            }
         }
     }
 }
@@ -427,9 +431,9 @@ fn fill_at_once(shared: &Shared, state: &mut State, commit: Commit, prepared: Pr
     for (key, amount) in prepared.counts {
         state.count(key, amount);
     }
-    for (channel, batch) in prepared.memory {
-        fill_memory(state, channel, batch, commit.received_ms);
-        shared.channels[channel].events.notify_waiters();
+    for (at, batch) in prepared.memory {
+        fill_memory(state, at, batch, commit.received_ms);
+        shared.channels[at.channel].events.notify_waiters();
     }
     if counted && state.inbox.counts_changed(now()) {
         shared.wake.notify_all();

@@ -37,8 +37,8 @@ pub(crate) struct Rescued {
     pub(crate) channels: BTreeMap<String, u32>,
     pub(crate) ledger: BTreeMap<CountKey, u64>,
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
-    /// The position that each channel gives next, by number.
-    pub(crate) next: BTreeMap<u32, u64>,
+    /// The position that each lane gives next.
+    pub(crate) next: BTreeMap<LaneId, u64>,
     pub(crate) letters: BTreeMap<u64, Vec<u8>>,
 }
 
@@ -58,7 +58,7 @@ impl Rescued {
             warn!(%trouble, "marks and counters of the damaged store are lost, or some of them");
         }
         let next = found.heads.into_iter();
-        rescued.next = next.map(|(number, head)| (number, head.next)).collect();
+        rescued.next = next.map(|(lane, head)| (lane, head.next)).collect();
         rescued.ledger = found.ledger;
         rescued.marks = found.marks;
         rescued.read_letters(path);
@@ -147,16 +147,12 @@ impl Rescued {
                     small.insert(&key[..], &seal(&key, value.to_vec())[..])?;
                 }
             }
-            for (number, next) in &self.next {
-                let lane = LaneId {
-                    channel: *number,
-                    lane: crate::LANE,
-                };
+            for (lane, next) in &self.next {
                 let head = Head {
                     next: *next,
                     ..Head::default()
                 };
-                let key = keys::of_lane(keys::HEAD, lane);
+                let key = keys::of_lane(keys::HEAD, *lane);
                 small.insert(&key[..], &head.encode(&key)[..])?;
             }
             let mut dead = txn.open_table(DEAD)?;

@@ -1,6 +1,6 @@
 //! What an open finds in the file. Reads no rows: the index knows enough of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use levada_core::{Incarnation, PartId};
@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::{
     codec::{Reader, seal, unseal},
     keys::{self, DEAD, LaneId, META, QUARANTINE, SMALL},
+    open::beyond,
     queue::{Bits, Entry, Queue},
     row::StoredRow,
     shared::CountKey,
@@ -50,8 +51,8 @@ pub(crate) const CHANNEL_KEY: &str = "channel/";
 /// Everything that is kept in memory while a store is open.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) queues: HashMap<u32, Queue>,
-    pub(crate) heads: HashMap<u32, Head>,
+    pub(crate) queues: BTreeMap<LaneId, Queue>,
+    pub(crate) heads: BTreeMap<LaneId, Head>,
     pub(crate) ledger: BTreeMap<CountKey, u64>,
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
     pub(crate) letters: u64,
@@ -175,7 +176,7 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
         let settled = settled.remove(&(lane, first));
         let entry = restore(first, row, settled.as_deref());
         if entry.left() > 0 {
-            found.queues.entry(lane.channel).or_default().push(entry);
+            found.queues.entry(lane).or_default().push(entry);
         }
     }
     for entry in txn.open_table(DEAD)?.iter()? {
@@ -215,6 +216,27 @@ pub(crate) fn resume(db: &Database) -> Result<Found, redb::Error> {
 }
 
 impl Found {
+    /// Events that are queued in a channel, by its number.
+    pub(crate) fn queued(&self, channel: u32) -> u64 {
+        let lanes = self.queues.range(LaneId::all_of(channel));
+        lanes.map(|(_, queue)| queue.events()).sum()
+    }
+
+    /// What is known of the lanes of a channel; each lane that is in the file, once.
+    pub(crate) fn lanes_of(&mut self, channel: u32) -> Vec<(u32, Queue, Head)> {
+        let all = LaneId::all_of(channel);
+        let queues = self.queues.range(all.clone()).map(|(lane, _)| *lane);
+        let heads = self.heads.range(all).map(|(lane, _)| *lane);
+        let lanes: BTreeSet<LaneId> = queues.chain(heads).collect();
+        let of = |id: LaneId| {
+            let queue = self.queues.remove(&id).unwrap_or_default();
+            let head = self.heads.remove(&id).unwrap_or_default();
+            let head = beyond(head, &queue);
+            (id.lane, queue, head)
+        };
+        lanes.into_iter().map(of).collect()
+    }
+
     /// The next numbers of what is only ever added to.
     fn numbers(&mut self, txn: &ReadTransaction) -> Result<(), redb::Error> {
         let dead = txn.open_table(DEAD)?;
@@ -232,7 +254,7 @@ impl Found {
             Some(keys::MARK) => self.mark(key, value),
             Some(keys::HEAD) => self.head(key, value),
             Some(keys::BORDER) => keys::parse_of_lane(key).map(|lane| {
-                self.heads.entry(lane.channel).or_default().borders = read_borders(key, value);
+                self.heads.entry(lane).or_default().borders = read_borders(key, value);
             }),
             _ => None,
         };
@@ -262,7 +284,7 @@ impl Found {
 
     fn head(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         let lane = keys::parse_of_lane(key)?;
-        self.heads.insert(lane.channel, Head::decode(key, value)?);
+        self.heads.insert(lane, Head::decode(key, value)?);
         Some(())
     }
 }

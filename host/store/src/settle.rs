@@ -41,9 +41,13 @@ pub(crate) async fn settle(
                 reason: other.to_string(),
             },
         })?;
-    let channel = &shared.channels[hold.channel];
+    let lane = hold.lane;
+    let channel = &shared.channels[lane.channel];
     metrics::settled(&channel.lag, &lease, shared.clock.wall_ms());
-    let (durable, back) = (settlement.durable, settlement.outcomes != Outcomes::Done);
+    let durable = settlement.durable;
+    // What goes back may be taken by others, and so may the rest of a lane that is idle now.
+    let rings =
+        settlement.outcomes != Outcomes::Done || shared.lock().lanes[lane.channel].len() > 1;
     let answer = {
         let mut state = shared.lock();
         check(&state, &settlement, channel.is_durable())?;
@@ -56,7 +60,7 @@ pub(crate) async fn settle(
         })
     };
     shared.wake.notify_all();
-    if back {
+    if rings {
         channel.events.notify_waiters();
     }
     match answer {
@@ -114,7 +118,7 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
         effects,
         ..
     } = settlement;
-    let durable = hold.shared.channels[hold.channel].is_durable();
+    let durable = hold.shared.channels[hold.lane.channel].is_durable();
     let mut tally = Tally::default();
     let mut known = &effects.counts[..];
     let mut lengths = hold.batch.lengths();
@@ -123,7 +127,7 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
         let mut here = Tally::default();
         let split = split(&pick, &outcomes, at, &mut lengths, &mut here);
         at += pick.places.len();
-        let queue = &mut state.queues[hold.channel];
+        let queue = state.queue(hold.lane);
         queue.give_back(pick.first, &split.back, Some(hold.attempts + 1));
         if split.gone.len() > 0 {
             let Some(after) = queue.remove(pick.first, &split.gone, split.bytes) else {
@@ -132,17 +136,14 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
                 continue;
             };
             if durable {
-                state
-                    .inbox
-                    .touched
-                    .insert((hold.channel, pick.first), after);
+                state.inbox.touched.insert((hold.lane, pick.first), after);
             }
             tally.add(here);
         }
     }
     let gone = tally.delivered + tally.dead + tally.discarded;
     state.rooms.release(&[Need {
-        room: hold.channel,
+        room: hold.lane.channel,
         bytes: tally.bytes,
         events: gone,
     }]);
@@ -152,7 +153,7 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
     }
     let writes = durable || !letters.is_empty() || !state.inbox.marks.is_empty();
     state.inbox.letters.extend(letters);
-    count(state, &hold.shared, hold.channel, tally, known);
+    count(state, &hold.shared, hold.lane.channel, tally, known);
     let at = now();
     if writes {
         state.inbox.rows_changed(at);

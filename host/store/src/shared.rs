@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     channels::Channels,
+    keys::LaneId,
+    lanes::{Lane, LaneAt, Lanes},
     lock::Lock,
     meter::Meter,
     metrics::Metrics,
@@ -74,15 +76,14 @@ pub(crate) struct Base {
 /// What changes; never locked during I/O.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) queues: Vec<Queue>,
+    /// What is queued, by channel.
+    pub(crate) lanes: Vec<Lanes>,
     /// One per channel, and one for dead letters.
     pub(crate) rooms: Rooms,
     pub(crate) inbox: Inbox,
     /// Every counter, with what is on its way to the disk.
     pub(crate) ledger: BTreeMap<CountKey, u64>,
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
-    /// The position that each channel gives next.
-    pub(crate) next: Vec<u64>,
     /// Of the hop: drawn when the file was made.
     pub(crate) incarnation: Incarnation,
     /// Damaged files that were set aside since the start.
@@ -112,14 +113,14 @@ pub(crate) enum Status {
 pub(crate) struct Inbox {
     pub(crate) commits: Vec<Staged>,
     /// Rows of which events went.
-    pub(crate) touched: BTreeMap<(usize, u64), After>,
+    pub(crate) touched: BTreeMap<(LaneAt, u64), After>,
     /// Counters that changed.
     pub(crate) counts: BTreeSet<CountKey>,
     pub(crate) marks: Vec<(PartId, MarkWrite)>,
     pub(crate) letters: Vec<Vec<u8>>,
     pub(crate) aside: Vec<Aside>,
-    /// Where the lanes of new channels go on, by channel.
-    pub(crate) heads: Vec<(usize, Head)>,
+    /// Where the lanes of new channels go on.
+    pub(crate) heads: Vec<(LaneAt, Head)>,
     /// Who wants to know when all this is on disk.
     pub(crate) asking: Vec<oneshot::Sender<Result<(), String>>>,
     pub(crate) rows_due: Option<Instant>,
@@ -131,7 +132,7 @@ pub(crate) struct Inbox {
 pub(crate) struct Staged {
     pub(crate) part: PartId,
     pub(crate) puts: Vec<StagedPut>,
-    pub(crate) memory: Vec<(usize, Batch)>,
+    pub(crate) memory: Vec<(LaneAt, Batch)>,
     pub(crate) marks: Vec<MarkWrite>,
     /// The marks live in memory only: what they speak of does, too.
     pub(crate) volatile: bool,
@@ -159,10 +160,10 @@ impl Staged {
     }
 }
 
-/// What goes into one durable channel.
+/// What goes into one lane of a durable channel.
 #[derive(Debug)]
 pub(crate) struct StagedPut {
-    pub(crate) channel: usize,
+    pub(crate) lane: LaneAt,
     pub(crate) nonce: u64,
     pub(crate) rows: Vec<NewRow>,
 }
@@ -170,7 +171,7 @@ pub(crate) struct StagedPut {
 /// Damaged bytes on their way to the quarantine.
 #[derive(Debug)]
 pub(crate) struct Aside {
-    pub(crate) channel: usize,
+    pub(crate) lane: LaneAt,
     pub(crate) first: u64,
     pub(crate) events: u32,
     pub(crate) bytes: Bytes,
@@ -221,6 +222,14 @@ impl Shared {
         self.channels.find(name)
     }
 
+    /// A lane as it is called in the file.
+    pub(crate) fn lane_id(&self, at: LaneAt) -> LaneId {
+        LaneId {
+            channel: self.channels[at.channel].id,
+            lane: at.lane,
+        }
+    }
+
     /// Takes so many origin ids that follow each other.
     pub(crate) fn draw_origins(&self, events: usize) -> Origins {
         let count = u32::try_from(events).expect("a batch is below 4 GiB");
@@ -254,6 +263,14 @@ impl Shared {
 }
 
 impl State {
+    pub(crate) fn lane(&mut self, at: LaneAt) -> &mut Lane {
+        &mut self.lanes[at.channel][at.lane]
+    }
+
+    pub(crate) fn queue(&mut self, at: LaneAt) -> &mut Queue {
+        &mut self.lane(at).queue
+    }
+
     /// Adds to a counter and has it written with the next commit.
     pub(crate) fn count(&mut self, key: CountKey, amount: u64) {
         if amount > 0 {

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     chain, inspect,
-    keys::LaneId,
+    lanes::LaneAt,
     lease, open as opening,
     params::{Backend, OpenError, StoreParams},
     probe, put, settle,
@@ -152,10 +152,10 @@ impl Stores {
             Status::Closed(reason) => reason,
             Status::Open | Status::Closing | Status::Failed(_) => None,
         };
-        let memory = self.shared.channels.iter().zip(&state.queues);
-        let memory = memory.filter(|(channel, queue)| !channel.is_durable() && queue.events() > 0);
+        let memory = self.shared.channels.iter().zip(&state.lanes);
+        let memory = memory.filter(|(channel, lanes)| !channel.is_durable() && lanes.events() > 0);
         let lost: Vec<_> = memory
-            .map(|(channel, queue)| (channel.name.clone(), queue.events()))
+            .map(|(channel, lanes)| (channel.name.clone(), lanes.events()))
             .collect();
         drop(state);
         for (channel, events) in &lost {
@@ -187,20 +187,17 @@ impl Stores {
         self.shared.lock().incarnation
     }
 
-    /// Where rows that have left a channel ended, oldest first: at least the last 1,024.
+    /// Where rows that have left a lane of a channel ended, oldest first: at least the last 1,024.
     ///
     /// # Errors
     /// The text of what could not be read.
-    pub fn borders(&self, channel: &ChannelName) -> Result<Vec<Border>, String> {
+    pub fn borders(&self, channel: &ChannelName, lane: u32) -> Result<Vec<Border>, String> {
         let missing = || format!("there is no durable channel `{channel}`");
         let at = self.shared.channel(channel).ok_or_else(missing)?;
         if !self.shared.channels[at].is_durable() {
             return Err(missing());
         }
-        let lane = LaneId {
-            channel: self.shared.channels[at].id,
-            lane: crate::LANE,
-        };
+        let lane = self.shared.lane_id(LaneAt { channel: at, lane });
         let read = self.shared.read(|db| chain::borders(db, lane));
         read.map_err(inspect::unread)
     }
@@ -242,6 +239,12 @@ impl Store for Stores {
 
     fn mark(&self, part: &PartId, key: &str) -> Option<Bytes> {
         self.shared.lock().marks.get(part)?.get(key).cloned()
+    }
+
+    fn lanes(&self, channel: &ChannelName) -> u32 {
+        let channels = &self.shared.channels;
+        let divided = channels.find(channel).and_then(|at| channels[at].divided());
+        divided.map_or(1, |spec| spec.count)
     }
 
     fn lane(&self, channel: &ChannelName, lane: u32) -> Result<Lane, TakeError> {

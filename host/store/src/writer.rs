@@ -13,6 +13,7 @@ use redb::Database;
 use tracing::{debug, warn};
 
 use crate::{
+    lanes::LaneAt,
     pages::Pages,
     queue::Entry,
     room::{DEAD, Need},
@@ -42,8 +43,7 @@ pub(crate) struct Writer {
     pages: Pages,
     /// The number of the last transaction that is on disk.
     commits: u64,
-    /// By channel.
-    heads: HashMap<usize, Head>,
+    heads: HashMap<LaneAt, Head>,
     next_letter: u64,
     next_aside: u64,
     /// Entries the quarantine still has room for.
@@ -81,7 +81,7 @@ pub(crate) struct Work {
 /// What a transaction did beside what was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    entries: Vec<(usize, Entry)>,
+    entries: Vec<(LaneAt, Entry)>,
     /// Dead letters that went: replayed, or to make room for others.
     letters_gone: Option<Need>,
     /// How many of them made room, and under what they are counted.
@@ -94,7 +94,7 @@ pub(crate) struct Done {
 #[derive(Debug, Default)]
 pub(crate) struct Resume {
     pub(crate) commits: u64,
-    pub(crate) heads: HashMap<usize, Head>,
+    pub(crate) heads: HashMap<LaneAt, Head>,
     pub(crate) next_letter: u64,
     pub(crate) next_aside: u64,
     pub(crate) aside_entries: u64,
@@ -240,10 +240,11 @@ impl Writer {
         metrics.grouped.add(work.inbox.commits.len() as u64);
         let mut state = self.shared.lock();
         let mut filled = vec![false; self.shared.channels.len()];
-        for (channel, entry) in work.done.entries {
-            filled[channel] = true;
-            state.next[channel] = self.heads.get(&channel).map_or(1, |head| head.next);
-            state.queues[channel].push(entry);
+        for (at, entry) in work.done.entries {
+            filled[at.channel] = true;
+            let lane = state.lane(at);
+            lane.next = self.heads.get(&at).map_or(1, |head| head.next);
+            lane.queue.push(entry);
         }
         for mut staged in work.inbox.commits {
             staged.answer(Ok(()));
@@ -253,9 +254,9 @@ impl Writer {
             for mark in staged.marks {
                 state.set_mark(&staged.part, mark);
             }
-            for (channel, batch) in staged.memory {
-                filled[channel] = true;
-                fill_memory(&mut state, channel, batch, staged.received_ms);
+            for (at, batch) in staged.memory {
+                filled[at.channel] = true;
+                fill_memory(&mut state, at, batch, staged.received_ms);
             }
         }
         if let Some((key, dropped)) = work.done.dropped {
@@ -278,18 +279,18 @@ impl Writer {
     }
 
     fn durable_bytes(&self, state: &State) -> u64 {
-        let durable = self.shared.channels.iter().zip(&state.queues);
+        let durable = self.shared.channels.iter().zip(&state.lanes);
         durable
             .filter(|(channel, _)| channel.is_durable())
-            .map(|(_, queue)| queue.bytes())
+            .map(|(_, lanes)| lanes.bytes())
             .sum()
     }
 
     fn cached(&self, state: &State) -> usize {
-        let durable = self.shared.channels.iter().zip(&state.queues);
+        let durable = self.shared.channels.iter().zip(&state.lanes);
         durable
             .filter(|(channel, _)| channel.is_durable())
-            .map(|(_, queue)| queue.cached())
+            .map(|(_, lanes)| lanes.cached())
             .sum()
     }
 
@@ -392,21 +393,22 @@ fn meets(
     }
 }
 
-/// Puts a batch into a memory channel.
+/// Puts a batch into a lane of a memory channel.
 pub(crate) fn fill_memory(
     state: &mut State,
-    channel: usize,
+    at: LaneAt,
     batch: levada_core::Batch,
     received_ms: u64,
 ) {
-    let first = state.next[channel];
+    let lane = state.lane(at);
+    let first = lane.next;
     let count = u32::try_from(batch.len()).expect("a batch is below 4 GiB");
     let bytes = u32::try_from(batch.bytes()).expect("a batch is below 4 GiB");
     let families = crate::row::family_starts(&batch).is_some();
     let mut entry = Entry::new(first, received_ms, count, bytes, families);
     entry.hold(batch);
-    state.next[channel] = first + u64::from(count);
-    state.queues[channel].push(entry);
+    lane.next = first + u64::from(count);
+    lane.queue.push(entry);
 }
 
 /// Answers everybody who waits: nothing is written now. What was settled stays to be written.

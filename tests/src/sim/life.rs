@@ -174,6 +174,7 @@ impl Life {
             events,
             bytes: 1 << 40,
             wait: Duration::ZERO,
+            ..Want::default()
         };
         let name = channel_name(channel);
         let mut lease = levada_core::Store::lease(&*self.store, &name, want);
@@ -193,5 +194,6 @@ fn spec(name: &str) -> ChannelSpec {
         capacity_bytes: 64 << 20,
         capacity_events: small.then_some(SMALL_EVENTS),
         on_full: OnFull::Reject,
+        lanes: None,
     }
 }

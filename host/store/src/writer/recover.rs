@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::{Step, Work, Writer, refuse_all};
 use crate::{
     folder,
+    lanes::LaneAt,
     open::beyond,
     pages::Check,
     params::{OnCorruption, OpenError},
@@ -211,8 +212,7 @@ impl Writer {
         state.inbox.touched.clear();
         for (room, channel) in shared.channels.iter().enumerate() {
             if channel.is_durable() {
-                let lost = std::mem::take(&mut state.queues[room]);
-                let (bytes, events) = (lost.bytes(), lost.events());
+                let (bytes, events) = state.lanes[room].clear();
                 state.rooms.release(&[Need {
                     room,
                     bytes,
@@ -237,7 +237,10 @@ impl Writer {
             rescued
                 .channels
                 .insert(channel.name.to_string(), channel.id);
-            rescued.next.insert(channel.id, state.next[at]);
+            for (lane, queued) in state.lanes[at].iter() {
+                let lane = self.shared.lane_id(LaneAt { channel: at, lane });
+                rescued.next.insert(lane, queued.next);
+            }
         }
         rescued
     }
@@ -254,10 +257,13 @@ impl Writer {
         }
         let state = self.shared.lock();
         self.heads.clear();
-        for (at, channel) in self.shared.channels.iter().enumerate() {
-            if channel.is_durable() {
-                let head = found.heads.remove(&channel.id).unwrap_or_default();
-                self.heads.insert(at, beyond(head, &state.queues[at]));
+        let channels = self.shared.channels.iter().enumerate();
+        for (channel, _) in channels.filter(|(_, channel)| channel.is_durable()) {
+            for (lane, queued) in state.lanes[channel].iter() {
+                let at = LaneAt { channel, lane };
+                let head = found.heads.remove(&self.shared.lane_id(at));
+                let head = beyond(head.unwrap_or_default(), &queued.queue);
+                self.heads.insert(at, head);
             }
         }
         drop(state);
@@ -274,7 +280,7 @@ impl Writer {
         let mut inbox = work.inbox;
         for mut staged in std::mem::take(&mut inbox.commits) {
             state.rooms.release(&staged.needs);
-            let channel = staged.puts.first().map(|put| put.channel);
+            let channel = staged.puts.first().map(|put| put.lane.channel);
             staged.answer(Err(match (trouble.kind, channel) {
                 (TroubleKind::Full, Some(channel)) => PutError::Full {
                     channel: self.shared.channels[channel].name.to_string(),

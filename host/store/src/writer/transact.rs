@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     codec::{Reader, put_bytes, seal, unseal},
-    keys::{self, BORDERS, DEAD, LaneId, QUARANTINE, ROWS, SMALL},
+    keys::{self, BORDERS, DEAD, QUARANTINE, ROWS, SMALL},
+    lanes::LaneAt,
     queue::{After, Entry},
     room::{self, Need},
     shared::{Aside, StagedPut},
@@ -76,19 +77,19 @@ impl Writer {
             let mut lanes = BTreeSet::new();
             for staged in &mut work.inbox.commits {
                 for put in &mut staged.puts {
-                    lanes.insert(put.channel);
+                    lanes.insert(put.lane);
                     let received_ms = staged.received_ms;
                     self.put(&mut rows, &mut small, put, received_ms, &mut work.done)?;
                 }
             }
-            for (&(channel, first), after) in &work.inbox.touched {
+            for (&row, after) in &work.inbox.touched {
                 if matches!(after, After::Gone { .. }) {
-                    lanes.insert(channel);
+                    lanes.insert(row.0);
                 }
-                self.touch(&mut rows, &mut small, channel, first, after)?;
+                self.touch(&mut rows, &mut small, row, after)?;
             }
-            for channel in lanes {
-                self.write_head(&txn, &mut small, channel)?;
+            for lane in lanes {
+                self.write_head(&txn, &mut small, lane)?;
             }
             write_marks(&mut small, work)?;
             self.letters(&txn, work)?;
@@ -102,13 +103,6 @@ impl Writer {
         Ok(())
     }
 
-    fn lane(&self, channel: usize) -> LaneId {
-        LaneId {
-            channel: self.shared.channels[channel].id,
-            lane: crate::LANE,
-        }
-    }
-
     fn put(
         &mut self,
         rows: &mut Rows<'_>,
@@ -117,8 +111,8 @@ impl Writer {
         received_ms: u64,
         done: &mut Done,
     ) -> Result<(), redb::Error> {
-        let lane = self.lane(put.channel);
-        let head = self.heads.entry(put.channel).or_default();
+        let lane = self.shared.lane_id(put.lane);
+        let head = self.heads.entry(put.lane).or_default();
         for mut row in put.rows.drain(..) {
             let (first, key) = (head.next, keys::row(lane, head.next));
             head.chain = row.place(&key, first, head.chain, put.nonce);
@@ -141,7 +135,7 @@ impl Writer {
                 done.cache_left -= bytes as usize;
                 entry.hold(row.batch);
             }
-            done.entries.push((put.channel, entry));
+            done.entries.push((put.lane, entry));
         }
         Ok(())
     }
@@ -151,11 +145,10 @@ impl Writer {
         &mut self,
         rows: &mut Rows<'_>,
         small: &mut Small<'_>,
-        channel: usize,
-        first: u64,
+        (at, first): (LaneAt, u64),
         after: &After,
     ) -> Result<(), redb::Error> {
-        let lane = self.lane(channel);
+        let lane = self.shared.lane_id(at);
         let settled = keys::of_row(keys::SETTLED, lane, first);
         match after {
             After::Some { bytes, gone } => {
@@ -176,7 +169,7 @@ impl Writer {
                         position,
                         chain: index.chain,
                     };
-                    self.heads.entry(channel).or_default().borders.push(border);
+                    self.heads.entry(at).or_default().borders.push(border);
                 }
             }
         }
@@ -188,10 +181,10 @@ impl Writer {
         &mut self,
         txn: &WriteTransaction,
         small: &mut Small<'_>,
-        channel: usize,
+        at: LaneAt,
     ) -> Result<(), redb::Error> {
-        let lane = self.lane(channel);
-        let head = self.heads.entry(channel).or_default();
+        let lane = self.shared.lane_id(at);
+        let head = self.heads.entry(at).or_default();
         while head.borders.len() >= GROUP {
             let key = keys::old_borders(lane, head.groups % GROUPS);
             let group: Vec<Border> = head.borders.drain(..GROUP).collect();
@@ -276,7 +269,10 @@ impl Writer {
             let mut value = Vec::with_capacity(aside.bytes.len() + 64);
             put_bytes(
                 &mut value,
-                self.shared.channels[aside.channel].name.as_str().as_bytes(),
+                self.shared.channels[aside.lane.channel]
+                    .name
+                    .as_str()
+                    .as_bytes(),
             );
             value.extend_from_slice(&aside.first.to_le_bytes());
             value.extend_from_slice(&aside.events.to_le_bytes());

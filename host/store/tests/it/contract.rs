@@ -103,6 +103,7 @@ async fn limits_a_lease_by_bytes(kind: ChannelKind) {
         events: 1000,
         bytes,
         wait: Duration::ZERO,
+        ..Want::default()
     };
     let ten = place
         .store
@@ -388,6 +389,7 @@ async fn a_lease_waits_for_events_and_for_more(kind: ChannelKind) {
         events: 4,
         bytes: 1 << 20,
         wait: Duration::from_secs(3600),
+        ..Want::default()
     };
     let name = channel("c");
     let mut waiting = place.store.lease(&name, long);

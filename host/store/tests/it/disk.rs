@@ -225,7 +225,7 @@ async fn borders_are_kept_of_the_last_thousand_rows() {
         last = all.positions.last().unwrap();
         settle(&place.store, all, Outcomes::Done).await;
     }
-    let borders = place.store.borders(&channel("c")).unwrap();
+    let borders = place.store.borders(&channel("c"), 0).unwrap();
     assert!((1024..=1060).contains(&borders.len()), "{}", borders.len());
     assert_eq!(borders.last().unwrap().position, last);
     assert!(
@@ -235,7 +235,7 @@ async fn borders_are_kept_of_the_last_thousand_rows() {
     );
     place.store.close();
     let again = open_in(place.dir.path(), one());
-    assert_eq!(again.borders(&channel("c")).unwrap(), borders);
+    assert_eq!(again.borders(&channel("c"), 0).unwrap(), borders);
     // Positions go on where they were.
     put(&again, "c", numbered([0])).await;
     let next = lease(&again, "c", 1).await;
@@ -292,7 +292,7 @@ async fn a_damaged_index_is_read_from_the_rows_again() {
         let copy = crashed_copy(place.dir.path());
         let other = open_in(copy.path(), one());
         drain(&other, "c").await;
-        other.borders(&channel("c")).unwrap()
+        other.borders(&channel("c"), 0).unwrap()
     };
     place.store.close();
     // The key of the second row's entry: `i`, channel 1, lane 0, position 11.
@@ -310,7 +310,7 @@ async fn a_damaged_index_is_read_from_the_rows_again() {
     let mut expected = borders_before;
     // The damaged entry is not found again to leave a border.
     expected.retain(|border| border.position != 20);
-    assert_eq!(again.borders(&channel("c")).unwrap(), expected);
+    assert_eq!(again.borders(&channel("c"), 0).unwrap(), expected);
     check_audit(&again);
 }
 

@@ -119,7 +119,7 @@ async fn a_store_of_format_1_0_is_read_whole() {
     };
     assert_eq!(counted(Counter::Quarantined), 1);
     assert_eq!(counted(Counter::Delivered), 45);
-    assert_eq!(store.borders(&channel("d")).unwrap().len(), 40);
+    assert_eq!(store.borders(&channel("d"), 0).unwrap().len(), 40);
     let first = lease(&store, "d", 1).await;
     assert_eq!(first.positions.first(), Some(41));
     settle(&store, first, Outcomes::Retry).await;

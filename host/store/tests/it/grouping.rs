@@ -52,7 +52,10 @@ async fn a_delete_waits_for_a_put_and_then_goes_alone() {
     assert_eq!(store.channels()[0].events, 0);
     assert!(!writer.step(now));
     assert!(writer.step(now + Duration::from_millis(11)));
-    assert_eq!(store.borders(&crate::place::channel("c")).unwrap().len(), 1);
+    assert_eq!(
+        store.borders(&crate::place::channel("c"), 0).unwrap().len(),
+        1
+    );
     writer.close();
 }
 

@@ -11,6 +11,7 @@ mod full;
 mod golden;
 mod grouping;
 mod hop;
+mod lanes;
 mod model;
 mod place;
 mod reopen;

@@ -40,6 +40,7 @@ pub(crate) fn spec(name: &str, kind: ChannelKind) -> ChannelSpec {
         capacity_bytes: 64 << 20,
         capacity_events: None,
         on_full: OnFull::Block,
+        lanes: None,
     }
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn at_most(events: usize) -> Want {
         events,
         bytes: 1 << 30,
         wait: Duration::ZERO,
+        ..Want::default()
     }
 }
 
