@@ -19,6 +19,7 @@ mod hops;
 mod hostile;
 mod idempotency;
 mod kill;
+mod lanes;
 mod letters;
 mod network;
 mod readme;

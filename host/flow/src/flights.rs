@@ -1,4 +1,4 @@
-//! Batches that a sink has in hand, in the order in which they were given.
+//! Batches that a sink has in hand; those of a lane in the order in which they were given.
 
 use std::{
     collections::VecDeque,
@@ -7,12 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Futures that run side by side and are answered in order.
+/// Futures that run side by side and are answered in the order of their lanes.
 ///
 /// Each is polled once before the next can be added. All run in the task that owns this; dropping
 /// it drops them.
 pub(crate) struct Flights<'a, T> {
-    inner: VecDeque<Flight<'a, T>>,
+    inner: VecDeque<(u32, Flight<'a, T>)>,
 }
 
 enum Flight<'a, T> {
@@ -36,30 +36,38 @@ impl<'a, T: Unpin> Flights<'a, T> {
     }
 
     /// Adds a future and polls it once.
-    pub(crate) async fn launch(&mut self, future: impl Future<Output = T> + Send + 'a) {
+    pub(crate) async fn launch(&mut self, lane: u32, future: impl Future<Output = T> + Send + 'a) {
         let mut flight = Flight::Flying(Box::pin(future));
         poll_fn(|cx| {
             flight.poll(cx);
             Poll::Ready(())
         })
         .await;
-        self.inner.push_back(flight);
+        self.inner.push_back((lane, flight));
     }
 
-    /// The answer to the oldest, once it is there; waits for ever if there is none. Safe to cancel.
+    /// The answer to the oldest of a lane, once it is there; waits for ever if there is none. Safe to
+    /// cancel.
     pub(crate) async fn next(&mut self) -> T {
         poll_fn(|cx| {
             self.poll_all(cx);
-            match self.inner.pop_front() {
-                Some(Flight::Landed(answer)) => Poll::Ready(answer),
-                Some(flying @ Flight::Flying(_)) => {
-                    self.inner.push_front(flying);
-                    Poll::Pending
-                }
-                None => Poll::Pending,
+            let landed = self.landed().and_then(|at| self.inner.remove(at));
+            match landed {
+                Some((_, Flight::Landed(answer))) => Poll::Ready(answer),
+                Some((_, Flight::Flying(_))) | None => Poll::Pending,
             }
         })
         .await
+    }
+
+    /// Where the first is that has landed and has none of its lane before it.
+    fn landed(&self) -> Option<usize> {
+        let is_next = |at: &usize| {
+            let (lane, flight) = &self.inner[*at];
+            let mut before = self.inner.iter().take(*at);
+            matches!(flight, Flight::Landed(_)) && before.all(|(other, _)| other != lane)
+        };
+        (0..self.inner.len()).find(is_next)
     }
 
     /// Waits for `other` while all in flight go on.
@@ -73,7 +81,8 @@ impl<'a, T: Unpin> Flights<'a, T> {
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) {
-        self.inner.iter_mut().for_each(|flight| flight.poll(cx));
+        let flights = self.inner.iter_mut();
+        flights.for_each(|(_, flight)| flight.poll(cx));
     }
 }
 

@@ -12,8 +12,9 @@ use levada_core::{
 pub(crate) struct SinkHop {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) channel: ChannelName,
-    /// Whether no other sink empties it.
+    /// Whether no other sink has events of a lane while this one has some.
     pub(crate) alone: bool,
+    pub(crate) lanes: u32,
     pub(crate) context: RunContext,
 }
 
@@ -36,6 +37,10 @@ impl Hop for SinkHop {
 
     fn is_alone(&self) -> bool {
         self.alone
+    }
+
+    fn lanes(&self) -> u32 {
+        self.lanes
     }
 
     fn lane(&self, lane: u32) -> Result<Lane, TakeError> {

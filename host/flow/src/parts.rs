@@ -137,6 +137,7 @@ impl Surroundings {
             build: Arc::clone(&plan.build),
             with,
             sink: None,
+            lanes: 1,
         };
         Part {
             keeper: self.keeper(cell, stop),

@@ -1,8 +1,8 @@
 //! Runs one sink: lease, deliver, settle.
 
+mod waits;
+
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,11 +13,12 @@ use std::{
 use async_trait::async_trait;
 use levada_core::{
     ChannelName, Commit, Contact, Delivery, Effects, Hop, Lease, OpenError, RunContext, Sink,
-    SinkError, Store, TakeError, Want, factory::Build, inspect::Inspect,
+    SinkError, Store, TakeError, Want, factory::Build, inspect::Inspect, store::Lanes,
 };
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
+use self::waits::{LONGEST_AFTER, Leasing, changed, leased, not_before, until};
 use crate::{
     appetite::Appetite,
     attempts::Attempts,
@@ -38,6 +39,8 @@ pub(crate) struct SinkRunner {
     pub(crate) with: With,
     /// `None` until it is open.
     pub(crate) sink: Option<Box<dyn Sink>>,
+    /// How many lanes the channel had when it was opened.
+    pub(crate) lanes: u32,
 }
 
 /// What a running sink is surrounded by.
@@ -59,11 +62,13 @@ pub(crate) struct With {
 }
 
 impl With {
-    fn hop(&self) -> Arc<dyn Hop> {
+    fn hop(&self, lanes: u32) -> Arc<dyn Hop> {
         Arc::new(SinkHop {
             store: Arc::clone(&self.store),
             channel: self.channel.clone(),
-            alone: self.alone,
+            // Of several lanes each is with one sink at a time.
+            alone: self.alone || lanes > 1,
+            lanes,
             context: self.context.clone(),
         })
     }
@@ -76,15 +81,20 @@ impl Runner for SinkRunner {
             old.close().await;
         }
         let mut sink = (self.build)();
-        let marks = self.with.store.marks(&self.with.context.part);
-        sink.open(&marks, &self.with.hop()).await?;
+        let with = &self.with;
+        let marks = with.store.marks(&with.context.part);
+        self.lanes = with.store.lanes(&with.channel);
+        sink.open(&marks, &with.hop(self.lanes)).await?;
         self.sink = Some(sink);
         Ok(())
     }
 
     async fn run(&mut self) -> Result<(), Failure> {
         match &self.sink {
-            Some(sink) => Running::new(&**sink, &self.with).run().await,
+            Some(sink) => {
+                let running = Running::new(&**sink, &self.with, self.lanes);
+                running.run().await
+            }
             None => Err(Failure {
                 text: "the sink is not open".into(),
                 needs: Needs::Time,
@@ -112,12 +122,11 @@ struct Landed {
     took: Duration,
 }
 
-type Leasing<'a> = Pin<Box<dyn Future<Output = Result<Lease, TakeError>> + Send + 'a>>;
-
 /// A sink while it runs.
 struct Running<'a> {
     sink: &'a dyn Sink,
     with: &'a With,
+    lanes: u32,
     flights: Flights<'a, Landed>,
     leasing: Option<Leasing<'a>>,
     /// When to go on after a failure.
@@ -145,15 +154,13 @@ enum Next {
 /// How often a draining sink looks whether another one has emptied the channel.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The longest wait that a peer can ask for.
-const LONGEST_AFTER: Duration = Duration::from_secs(3600);
-
 impl<'a> Running<'a> {
-    fn new(sink: &'a dyn Sink, with: &'a With) -> Self {
+    fn new(sink: &'a dyn Sink, with: &'a With, lanes: u32) -> Self {
         let (retry, chance) = (&with.retry, &with.context.chance);
         Self {
             sink,
             with,
+            lanes,
             flights: Flights::new(),
             leasing: None,
             hold: None,
@@ -189,7 +196,7 @@ impl<'a> Running<'a> {
         let wants_more = self.with.empties() || !self.draining;
         let may_take = self.has_turn(has_room && wants_more);
         if may_take && self.leasing.is_none() {
-            let want = self.appetite.want();
+            let want = self.want();
             self.leasing = Some(self.with.store.lease(&self.with.channel, want));
         }
         self.show(has_room && !may_take);
@@ -207,6 +214,20 @@ impl<'a> Running<'a> {
             () = changed(&mut self.seat) => Next::Look,
             () = time::sleep(tick.unwrap_or_default()), if tick.is_some() => Next::Tick,
             () = time::sleep(LOOK), if self.draining && idle => Next::Look,
+        }
+    }
+
+    /// What to take now. Where the channel has lanes, each of them stays in order.
+    fn want(&self) -> Want {
+        let in_order = self.with.alone && self.sink.pipelines();
+        let lanes = if self.lanes > 1 && !in_order {
+            Lanes::Idle
+        } else {
+            Lanes::Any
+        };
+        Want {
+            lanes,
+            ..self.appetite.want()
         }
     }
 
@@ -254,7 +275,7 @@ impl<'a> Running<'a> {
         if let Some(seat) = &self.seat {
             seat.took();
         }
-        let (sink, with) = (self.sink, self.with);
+        let (sink, with, lane) = (self.sink, self.with, lease.lane);
         let metrics = &with.metrics;
         let full = lease.batch.len() >= with.want.events;
         if full {
@@ -273,7 +294,7 @@ impl<'a> Running<'a> {
                 took: began.elapsed(),
             }
         };
-        self.flights.launch(flight).await;
+        self.flights.launch(lane, flight).await;
         self.show_in_flight();
     }
 
@@ -476,33 +497,5 @@ impl<'a> Running<'a> {
     fn show_in_flight(&self) {
         let batches = i64::try_from(self.flights.len()).unwrap_or(i64::MAX);
         self.with.metrics.in_flight.set(batches);
-    }
-}
-
-/// A wait that ends not before the time that was asked for, and not for all at that time.
-fn not_before(after: Option<Duration>, wait: Duration) -> Duration {
-    after.map_or(wait, |after| {
-        after.min(LONGEST_AFTER) + wait.min(after / 10)
-    })
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn leased(leasing: &mut Option<Leasing<'_>>) -> Result<Lease, TakeError> {
-    match leasing {
-        Some(leasing) => leasing.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn changed(seat: &mut Option<Seated>) {
-    match seat {
-        Some(seat) => seat.changed().await,
-        None => std::future::pending().await,
     }
 }

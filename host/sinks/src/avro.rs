@@ -3,8 +3,8 @@
 //! A batch is delivered when the other side has answered OK, which it does after its own commit.
 //! Its bytes are sent as they are stored. Towards a Flume one call is in flight per connection,
 //! because later ones store concurrent calls out of order. Another Levada shows itself when a
-//! connection is opened: then several calls are on their way in one session, and what comes again
-//! is stored once.
+//! connection is opened: then every lane of the channel has a session on a connection of its own,
+//! with several calls on their way, and what comes again is stored once.
 
 mod metrics;
 mod opening;
@@ -13,6 +13,7 @@ mod plain;
 mod session;
 
 use std::{
+    collections::HashMap,
     io, iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -71,7 +72,8 @@ impl SinkFactory for Factory {
             metrics: Metrics::new(&self.registry, &part.to_string()),
             hop: None,
             receiver: Mutex::new(Receiver::Unknown),
-            session: AsyncMutex::new(None),
+            sessions: Mutex::default(),
+            renewing: AsyncMutex::default(),
             idle: Mutex::default(),
         })
     }
@@ -91,11 +93,16 @@ struct AvroSink {
     hop: Option<Arc<dyn Hop>>,
     /// Who answered last.
     receiver: Mutex<Receiver>,
-    /// With a Levada. Whoever holds it sends.
-    session: AsyncMutex<Option<Session>>,
+    /// With a Levada, by lane.
+    sessions: Mutex<HashMap<u32, Slot>>,
+    /// Held while an incarnation is drawn.
+    renewing: AsyncMutex<()>,
     /// With a Flume: connections without a call; the one used last is taken first.
     idle: Mutex<Vec<Client>>,
 }
+
+/// The session of a lane, if there is one. Whoever holds it sends.
+type Slot = Arc<AsyncMutex<Option<Session>>>;
 
 /// Who the other side is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,15 +171,20 @@ impl Sink for AvroSink {
     }
 
     fn window(&self) -> usize {
+        let lanes = self.hop.as_ref().map_or(1, |hop| hop.lanes() as usize);
         match self.receiver() {
-            Receiver::Levada { window } => window,
+            Receiver::Levada { window } => window.saturating_mul(lanes),
             Receiver::Unknown | Receiver::Plain => self.params.connections,
         }
     }
 
+    fn pipelines(&self) -> bool {
+        matches!(self.receiver(), Receiver::Levada { .. })
+    }
+
     async fn close(&mut self) {
         self.idle().clear();
-        *self.session.lock().await = None;
+        self.sessions().clear();
     }
 }
 
@@ -187,7 +199,8 @@ impl AvroSink {
         else {
             return Ok(Launched::Plain(None));
         };
-        let mut slot = self.session.lock().await;
+        let slot = self.slot(lease.lane);
+        let mut slot = slot.lock().await;
         if self.receiver() == Receiver::Plain {
             return Ok(Launched::Plain(None));
         }
@@ -223,6 +236,15 @@ impl AvroSink {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u32, Slot>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the session of a lane is kept.
+    fn slot(&self, lane: u32) -> Slot {
+        Arc::clone(self.sessions().entry(lane).or_default())
     }
 
     fn receiver(&self) -> Receiver {

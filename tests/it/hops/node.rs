@@ -12,7 +12,7 @@ use levada_core::{
 };
 use levada_flow::{Flow, Plan, Replicating, Retry, SinkPlan, SourcePlan, Succession, Surroundings};
 use levada_net::Transport;
-use levada_store::{ChannelKind, ChannelSpec, OnFull, StoreParams, Stores};
+use levada_store::{ChannelKind, ChannelSpec, LaneSpec, OnFull, StoreParams, Stores};
 use levada_telemetry::Registry;
 use tempfile::TempDir;
 
@@ -22,13 +22,15 @@ use super::wire::Wire;
 #[derive(Debug)]
 pub(crate) struct Node {
     dir: TempDir,
+    /// What it was opened with.
+    spec: ChannelSpec,
     store: Arc<Stores>,
     registry: Registry,
 }
 
 /// A copy of a store that was closed.
 #[derive(Debug)]
-pub(crate) struct Backup(TempDir);
+pub(crate) struct Backup(TempDir, ChannelSpec);
 
 /// How an end sends.
 #[derive(Debug, Clone, Copy)]
@@ -98,11 +100,15 @@ fn part(text: &str) -> PartId {
     PartId::parse(text).expect("is a part")
 }
 
+/// Keys of the events: the rest of a number is its key.
+pub(crate) const KEYS: u64 = 7;
+
 /// Events whose bodies are these numbers.
 pub(crate) fn numbered(numbers: impl IntoIterator<Item = u64>) -> Batch {
     let mut builder = BatchBuilder::default();
     for number in numbers {
-        builder.push([("kind", "test")], number.to_string().as_bytes());
+        let device = format!("device-{}", number % KEYS);
+        builder.push([("device", device)], number.to_string().as_bytes());
     }
     builder.finish()
 }
@@ -112,41 +118,59 @@ fn numbers(batch: &Batch) -> impl Iterator<Item = u64> {
     batch.iter().map(move |event| number(event.body()))
 }
 
+/// Room for more events than any test has.
+const MANY: u64 = 1_000_000;
+
+fn in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    dir.expect("a folder can be made")
+}
+
+fn spec(events: u64, lanes: Option<LaneSpec>) -> ChannelSpec {
+    ChannelSpec {
+        name: channel(),
+        kind: ChannelKind::Durable,
+        capacity_bytes: 64 << 20,
+        capacity_events: Some(events),
+        on_full: OnFull::Block,
+        lanes,
+    }
+}
+
 impl Node {
     pub(crate) fn in_memory() -> Self {
-        Self::with_room_for(1_000_000)
+        Self::with_room_for(MANY)
     }
 
     /// A channel for so many events, on a disk that is memory where the machine has one.
     pub(crate) fn with_room_for(events: u64) -> Self {
-        let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() {
-            tempfile::tempdir_in(memory)
-        } else {
-            tempfile::tempdir()
-        };
-        Self::new(dir.expect("a folder can be made"), events)
+        Self::new(in_memory(), spec(events, None))
     }
 
     pub(crate) fn on_disk() -> Result<Self> {
-        Ok(Self::new(tempfile::tempdir()?, 1_000_000))
+        Ok(Self::new(tempfile::tempdir()?, spec(MANY, None)))
     }
 
-    fn new(dir: TempDir, events: u64) -> Self {
-        let spec = ChannelSpec {
-            name: channel(),
-            kind: ChannelKind::Durable,
-            capacity_bytes: 64 << 20,
-            capacity_events: Some(events),
-            on_full: OnFull::Block,
-        };
+    /// With so many lanes.
+    pub(crate) fn divided(count: u32) -> Self {
+        let key = "device".into();
+        Self::new(in_memory(), spec(MANY, Some(LaneSpec { count, key })))
+    }
+
+    fn new(dir: TempDir, spec: ChannelSpec) -> Self {
         let params = StoreParams {
             cache_bytes: 1 << 20,
-            ..StoreParams::new(dir.path(), vec![spec])
+            ..StoreParams::new(dir.path(), vec![spec.clone()])
         };
         Self {
             store: levada_store::open(params).expect("the store opens"),
             registry: Registry::new(),
+            spec,
             dir,
         }
     }
@@ -165,14 +189,16 @@ impl Node {
         let copy = tempfile::tempdir()?;
         let file = |dir: &Path| dir.join("store.redb");
         std::fs::copy(file(self.dir.path()), file(copy.path()))?;
-        Ok(Backup(copy))
+        Ok(Backup(copy, self.spec.clone()))
     }
 
     /// Opens a store again that was closed.
     pub(crate) fn open(self) -> Result<Self> {
-        let Self { dir, store, .. } = self;
+        let Self {
+            dir, store, spec, ..
+        } = self;
         drop(store);
-        Ok(Self::new(dir, 1_000_000))
+        Ok(Self::new(dir, spec))
     }
 
     /// Puts events as a source would.
@@ -199,25 +225,31 @@ impl Node {
         self.store.channels().iter().map(|info| info.events).sum()
     }
 
+    /// Every event, lane by lane.
     async fn all(&self, outcomes: Outcomes) -> Batch {
         let want = Want {
             events: 1 << 20,
             bytes: 1 << 30,
             wait: Duration::ZERO,
+            ..Want::default()
         };
-        if self.queued() == 0 {
-            return Batch::default();
+        let (mut leases, mut left) = (Vec::new(), self.queued());
+        while left > 0 {
+            let lease = self.store.lease(&channel(), want).await.expect("a lease");
+            left -= lease.batch.len() as u64;
+            leases.push(lease);
         }
-        let lease = self.store.lease(&channel(), want).await.expect("a lease");
-        let batch = lease.batch.clone();
-        let settlement = Settlement {
-            part: part("sinks.test"),
-            outcomes,
-            marks: Vec::new(),
-            effects: Effects::default(),
-            durable: true,
-        };
-        self.store.settle(lease, settlement).await.expect("settled");
+        let batch = Batch::concat(leases.iter().map(|lease| lease.batch.clone()).collect());
+        for lease in leases {
+            let settlement = Settlement {
+                part: part("sinks.test"),
+                outcomes: outcomes.clone(),
+                marks: Vec::new(),
+                effects: Effects::default(),
+                durable: true,
+            };
+            self.store.settle(lease, settlement).await.expect("settled");
+        }
         batch
     }
 
@@ -265,10 +297,7 @@ impl Node {
             .iter()
             .find(|kind| kind.name == "avro")
             .expect("is there");
-        let settings = [
-            ("to", at().into()),
-            ("compression", how.compression.into()),
-        ];
+        let settings = [("to", at().into()), ("compression", how.compression.into())];
         let build = built(&settings, |table, problems| {
             kind.check(&part("sinks.up"), table, &[], problems)
         });
@@ -363,7 +392,7 @@ impl Node {
 
 impl Backup {
     pub(crate) fn open(self) -> Result<Node> {
-        Ok(Node::new(self.0, 1_000_000))
+        Ok(Node::new(self.0, self.1))
     }
 }
 

@@ -12,6 +12,7 @@ fn hop(store: &FakeStore, sink: &str, seed: u64) -> SinkHop {
         store: Arc::new(store.clone()),
         channel: channel("main"),
         alone: true,
+        lanes: 1,
         context: RunContext {
             part: part(sink),
             stop: Stopper::new().1,

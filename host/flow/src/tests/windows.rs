@@ -133,11 +133,11 @@ async fn a_flight_is_polled_before_the_next_one_is_launched() {
         }
     };
     let mut flights = Flights::new();
-    flights.launch(flight(1, 3)).await;
+    flights.launch(0, flight(1, 3)).await;
     assert_eq!(*log.lock().unwrap(), [1]);
-    flights.launch(flight(2, 0)).await;
+    flights.launch(0, flight(2, 0)).await;
     assert_eq!(*log.lock().unwrap(), [1, 2]);
-    flights.launch(flight(3, 2)).await;
+    flights.launch(0, flight(3, 2)).await;
     let side = flights.beside(time::sleep(Duration::from_secs(2)));
     side.await;
     assert_eq!(
@@ -161,4 +161,21 @@ async fn a_flight_is_polled_before_the_next_one_is_launched() {
         "all went on meanwhile"
     );
     assert!(flights.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_is_answered_in_order_and_waits_for_no_other() {
+    let flight = |n: u64, answers_after| async move {
+        time::sleep(Duration::from_secs(answers_after)).await;
+        n
+    };
+    let mut flights = Flights::new();
+    for (lane, n, answers_after) in [(0, 1, 9), (1, 2, 2), (0, 3, 0), (1, 4, 0), (2, 5, 1)] {
+        flights.launch(lane, flight(n, answers_after)).await;
+    }
+    let mut answers = Vec::new();
+    while !flights.is_empty() {
+        answers.push(flights.next().await);
+    }
+    assert_eq!(answers, [5, 2, 4, 1, 3]);
 }

@@ -56,14 +56,7 @@ impl AvroSink {
                 refused(what, Some(error.into()))
             })?;
             let Some(start) = self.start(&open, &welcome, hop)? else {
-                self.metrics.regressions.add(1);
-                let (sink, to) = (&self.part, &self.params.to);
-                warn!(%sink, %to, standing = ?welcome.standing, oldest = open.oldest,
-                    "the receiver's mark is of another life of a store: taking a new incarnation, \
-                     events may arrive twice");
-                hop.new_incarnation()
-                    .await
-                    .map_err(|error| unreachable("cannot keep a new incarnation".into(), error))?;
+                self.renew(&open, &welcome, hop).await?;
                 continue;
             };
             // One that was not asked for would be a mistake of the receiver's.
@@ -82,6 +75,32 @@ impl AvroSink {
             self.params.to
         );
         Err(refused(what, None))
+    }
+
+    /// Takes a new incarnation instead of one whose mark was not of this life of the store. It is for
+    /// every lane: one that another lane took meanwhile will do.
+    async fn renew(
+        &self,
+        refused: &Open,
+        welcome: &Welcome,
+        hop: &Arc<dyn Hop>,
+    ) -> Result<(), SinkError> {
+        let _alone = self.renewing.lock().await;
+        let lane = hop.lane(refused.lane).map_err(|error| {
+            let what = "cannot see where the channel begins";
+            unreachable(what.into(), error)
+        })?;
+        if lane.incarnation != refused.incarnation {
+            return Ok(());
+        }
+        self.metrics.regressions.add(1);
+        let (sink, to) = (&self.part, &self.params.to);
+        warn!(%sink, %to, standing = ?welcome.standing, oldest = refused.oldest,
+            "the receiver's mark is of another life of a store: taking a new incarnation, events \
+             may arrive twice");
+        let taken = hop.new_incarnation().await;
+        taken.map_err(|error| unreachable("cannot keep a new incarnation".into(), error))?;
+        Ok(())
     }
 
     /// Connects and says who is there.

@@ -11,9 +11,10 @@ params! {
         /// The Avro source to send to, as host and port.
         pub to: String,
         /// Towards a Flume: how many batches to have on their way at once, each on a connection of
-        /// its own. More than one gives up the order of events.
+        /// its own. More than one gives up the order of events, unless the channel has `lanes`. A
+        /// Levada gets one connection for each lane.
         pub connections: usize = 1,
-        /// Towards a Levada: how many batches to have on their way at once, in order.
+        /// Towards a Levada: how many batches of a lane to have on their way at once, in order.
         pub window: usize = 8,
         /// How long to wait for an answer.
         pub request_timeout: Duration = "20s",

@@ -15,7 +15,10 @@ use levada_rpc::{
     message::META_BYTES,
 };
 use thiserror::Error;
-use tokio::{sync::Mutex as AsyncMutex, time};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    time,
+};
 
 /// The side that sends. Whoever has it sends alone, so that calls go out in the order of the lane.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Terms {
 struct Shared {
     replies: AsyncMutex<Replies>,
     progress: Mutex<Progress>,
+    /// Rings when a call was answered, or never will be.
+    answered: Notify,
 }
 
 #[derive(Debug)]
@@ -116,6 +121,7 @@ impl Session {
         let shared = Arc::new(Shared {
             replies: AsyncMutex::new(replies),
             progress: Mutex::new(progress),
+            answered: Notify::new(),
         });
         Self {
             calls,
@@ -151,6 +157,7 @@ impl Session {
         hop: &dyn Hop,
         within: Duration,
     ) -> Result<Flight, SessionError> {
+        self.shared.room(self.terms.window).await?;
         let mut at = if self.terms.ordered {
             self.begin(&lease.positions, hop)?
         } else {
@@ -359,6 +366,7 @@ impl Flight {
     fn note(&self, reply: Reply, last: u64) -> Result<(), SessionError> {
         let mut progress = self.shared.progress();
         progress.in_flight -= 1;
+        self.shared.answered.notify_waiters();
         let told = reply.meta.get(hop::KEY).map(hop::decode_reply);
         let result = match reply.result {
             Ok(Status::Ok) => Ok(()),
@@ -397,11 +405,32 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if self.calls > 0 {
             self.shared.progress().broken = true;
+            self.shared.answered.notify_waiters();
         }
     }
 }
 
 impl Shared {
+    /// Waits until the lane has room for another batch. One that takes several calls has them all on
+    /// their way at once, also beyond the window.
+    async fn room(&self, window: usize) -> Result<(), SessionError> {
+        loop {
+            let answered = self.answered.notified();
+            tokio::pin!(answered);
+            answered.as_mut().enable();
+            {
+                let progress = self.progress();
+                if progress.broken {
+                    return Err(SessionError::Call(ClientError::Broken));
+                }
+                if progress.in_flight < window {
+                    return Ok(());
+                }
+            }
+            answered.await;
+        }
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
