@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use levada_core::{Batch, Chance, Effects, Interceptor, PartId, SystemClock, interceptor::Call};
+use levada_core::{
+    Batch, Chance, Effects, Interceptor, PartId, SystemClock, interceptor::Call, state::Stateless,
+};
 use levada_tests::place;
 use levada_wasm::{Compiler, HandlerSpec, Handlers, HandlersConfig, MemoryReservation};
 use tokio::runtime::Runtime;
@@ -68,6 +70,7 @@ impl Guest {
             part: &self.part,
             attempt: 1,
             received_ms: 0,
+            states: &Stateless,
         };
         self.runtime.block_on(async {
             let begin = Instant::now();

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::{Batch, Effects, PartId};
+use crate::{Batch, Effects, PartId, States};
 
 /// Looks at a batch and gives back what goes on.
 #[async_trait]
@@ -21,6 +21,24 @@ pub trait Interceptor: Send + Sync + fmt::Debug {
         call: &Call<'_>,
         effects: &mut Effects,
     ) -> Result<Batch, InterceptError>;
+
+    /// How often [`tick`](Self::tick) wants to be called although no event came.
+    fn every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Work that time asks for, such as closing a window. The events go on behind this
+    /// interceptor, and are committed with what is in `effects`.
+    ///
+    /// # Errors
+    /// [`InterceptError`]: `effects` are void.
+    async fn tick(
+        &self,
+        _call: &Call<'_>,
+        _effects: &mut Effects,
+    ) -> Result<Batch, InterceptError> {
+        Ok(Batch::default())
+    }
 }
 
 /// Facts about a call.
@@ -32,6 +50,8 @@ pub struct Call<'a> {
     pub attempt: u32,
     /// Wall time of reception, in milliseconds since 1970.
     pub received_ms: u64,
+    /// Where a handler finds its state.
+    pub states: &'a dyn States,
 }
 
 /// Why a batch could not be handled as a whole.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{ChannelName, OriginId, PartId};
+use crate::{ChannelName, OriginId, PartId, StateChange};
 
 /// Everything that must be committed together with a batch and is not an event of it.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +12,8 @@ pub struct Effects {
     pub counts: Vec<Count>,
     /// Dead letters that go, by number: their events come back with this commit.
     pub replayed: Vec<u64>,
+    /// What handlers changed of their state, each handler once.
+    pub states: Vec<StateChange>,
 }
 
 impl Effects {
@@ -41,6 +43,7 @@ impl Effects {
     pub fn merge(&mut self, other: Self) {
         self.dead_letters.extend(other.dead_letters);
         self.replayed.extend(other.replayed);
+        self.states.extend(other.states);
         for count in other.counts {
             self.count_reason(&count.part, count.counter, &count.reason, count.amount);
         }
@@ -49,7 +52,10 @@ impl Effects {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dead_letters.is_empty() && self.counts.is_empty() && self.replayed.is_empty()
+        self.dead_letters.is_empty()
+            && self.counts.is_empty()
+            && self.replayed.is_empty()
+            && self.states.is_empty()
     }
 }
 

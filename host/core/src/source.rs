@@ -92,6 +92,9 @@ pub enum PutError {
     Fatal { part: String, reason: String },
     #[error("mark `{key}` is not what it was expected to be")]
     Conflict { key: String },
+    /// A handler's state is not what the batch was handled with: another batch before it failed.
+    #[error("the state of handler `{handler}` has changed: the batch is to be handled again")]
+    Stale { handler: String },
     #[error("a batch of {bytes} bytes is more than channel `{channel}` holds when empty")]
     TooLarge { channel: String, bytes: usize },
     #[error("the store cannot write: {reason}")]

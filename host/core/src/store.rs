@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    Batch, ChannelName, Effects, MarkWrite, Marks, PartId, Positions, PutError, hop::Lane,
+    Batch, ChannelName, Effects, MarkWrite, Marks, PartId, Positions, PutError, States, hop::Lane,
     origin::PositionRun,
 };
 
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// What one call carries is committed together, or not at all.
 #[async_trait]
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Store: States + Send + Sync + fmt::Debug {
     /// Puts, marks and effects in one transaction; returns when it is durable.
     ///
     /// Room is reserved in all required channels at once or in none (each by its own `on-full`; a

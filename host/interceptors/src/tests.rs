@@ -4,6 +4,7 @@ use levada_core::{
     Batch, BatchBuilder, Clock, Effects, Interceptor, PartId, Problems, Table, Value,
     interceptor::Call,
     settings::{Key, Span},
+    state::Stateless,
 };
 
 use crate::{Deps, kinds};
@@ -55,6 +56,7 @@ fn run(interceptor: &dyn Interceptor, batch: &Batch) -> Batch {
         part: &part,
         attempt: 1,
         received_ms: 0,
+        states: &Stateless,
     };
     let mut effects = Effects::default();
     let batch = {

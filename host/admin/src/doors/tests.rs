@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use levada_core::{
-    Chance, Commit, Count, Counter, DeadLetter, Lease, Marks, PartId, PutError, Settlement,
-    Stopper, Store, SystemClock, TakeError, TaskSet, Want,
+    Chance, Commit, Count, Counter, DeadLetter, Lease, Marks, Name, PartId, PutError, Settlement,
+    States, Stopper, Store, SystemClock, TakeError, TaskSet, Want,
     hop::Lane,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
+    state::SavedState,
 };
 use levada_flow::{Flow, Plan, Surroundings};
 use levada_net::{Inbound, Tcp};
@@ -66,6 +67,12 @@ fn dead_letter(id: u64) -> DeadLetterInfo {
         bytes: 2,
         body: "x".repeat(1000),
         event_hex: "00ff".into(),
+    }
+}
+
+impl States for Shown {
+    fn state(&self, _: &Name) -> Result<SavedState, TakeError> {
+        Ok(SavedState::default())
     }
 }
 

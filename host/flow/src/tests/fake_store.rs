@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use levada_core::{
     Batch, ChannelName, Commit, Count, Counter, DeadLetter, Effects, Incarnation, Lease, MarkWrite,
-    Marks, Outcome, PartId, Positions, PutError, Settlement, Store, TakeError, Want,
+    Marks, Name, Outcome, PartId, Positions, PutError, Settlement, States, Store, TakeError, Want,
     hop::Lane,
     inspect::{ChannelInfo, DeadLetterInfo, Inspect, StoreInfo},
+    state::SavedState,
     store::Need,
 };
 use tokio::{sync::Notify, time};
@@ -37,6 +38,8 @@ pub(super) struct State {
     /// So many commits, leases or settlements fail first.
     pub(super) failing_commits: usize,
     pub(super) failing_leases: usize,
+    /// So many commits with handlers' state are refused first.
+    pub(super) stale_commits: usize,
     pub(super) failing_settles: usize,
     /// What was done, in words.
     pub(super) log: Vec<String>,
@@ -161,6 +164,11 @@ impl FakeStore {
             return Err(PutError::Store {
                 reason: "told to fail".into(),
             });
+        }
+        if state.stale_commits > 0 && !commit.effects.states.is_empty() {
+            state.stale_commits -= 1;
+            let handler = commit.effects.states[0].handler.to_string();
+            return Err(PutError::Stale { handler });
         }
         let required = |put: &&levada_core::store::ChannelPut| put.need == Need::Required;
         for put in commit.puts.iter().filter(required) {
@@ -299,6 +307,12 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         Self::add(self.0, self.1, -1);
+    }
+}
+
+impl States for FakeStore {
+    fn state(&self, _: &Name) -> Result<SavedState, TakeError> {
+        Ok(SavedState::default())
     }
 }
 
