@@ -19,6 +19,8 @@ pub(crate) const BORDERS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition
 pub(crate) const DEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead-letters");
 /// Number -> what was set aside; sealed.
 pub(crate) const QUARANTINE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("quarantine");
+/// `(handler, key)` -> what a handler keeps; sealed. Made with the first entry.
+pub(crate) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("handler-state");
 /// Format, incarnation, channel numbers; sealed.
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 

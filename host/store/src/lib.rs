@@ -18,6 +18,7 @@ mod chain;
 mod lease;
 mod put;
 mod settle;
+mod state;
 
 mod audit;
 mod inspect;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use levada_core::{Chance, Incarnation, ledger::channel_part};
+use levada_core::{Chance, Incarnation, ledger::channel_part, state::SavedState};
 use levada_telemetry::Registry;
 use redb::Database;
 use tracing::info;
@@ -293,11 +293,17 @@ fn state_of(
         events: found.letters,
     };
     rooms.add(&[letters]);
+    let saved = |(name, values)| {
+        let version = 0;
+        (name, SavedState { version, values })
+    };
+    let handlers = found.handlers.into_iter().map(saved);
     let state = State {
         rooms,
         inbox: Inbox::default(),
         ledger: found.ledger,
         marks: found.marks,
+        handlers: handlers.collect(),
         lanes,
         status: Status::Open,
         incarnation: meta.incarnation,

@@ -352,6 +352,7 @@ fn stage(
     let nothing_durable = prepared.durable.is_empty()
         && prepared.letters.is_empty()
         && prepared.replayed.is_empty()
+        && commit.effects.states.is_empty()
         && (volatile || commit.marks.is_empty());
     let refused = match state.put_error() {
         Some(PutError::Store { .. }) if nothing_durable => None,
@@ -377,6 +378,9 @@ fn stage(
         return Ok(None);
     }
     extra.extend(reserved.keep());
+    let states = commit.effects.states;
+    // What comes after it is written after it.
+    states.iter().for_each(|change| change.ticket.pass_on());
     let (reply, rx) = oneshot::channel();
     state.inbox.commits.push(Staged {
         part: commit.part,
@@ -386,6 +390,7 @@ fn stage(
         volatile,
         letters: prepared.letters,
         replayed: prepared.replayed,
+        states,
         counts: prepared.counts,
         received_ms: commit.received_ms,
         needs: extra,

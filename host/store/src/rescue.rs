@@ -23,6 +23,7 @@ use crate::{
     raw::{self, Keys},
     scan::{self, Found, Meta},
     shared::CountKey,
+    state::{self, Handlers},
     trouble::{Trouble, guarded},
     writer::Head,
 };
@@ -40,6 +41,7 @@ pub(crate) struct Rescued {
     /// The position that each lane gives next.
     pub(crate) next: BTreeMap<LaneId, u64>,
     pub(crate) letters: BTreeMap<u64, Vec<u8>>,
+    pub(crate) handlers: Handlers,
 }
 
 impl Rescued {
@@ -55,12 +57,13 @@ impl Rescued {
             guarded(|| scan::small(&db, &mut found))
         };
         if let Err(trouble) = read() {
-            warn!(%trouble, "marks and counters of the damaged store are lost, or some of them");
+            warn!(%trouble, "marks, counters and handlers' state of the damaged store are lost, or some of them");
         }
         let next = found.heads.into_iter();
         rescued.next = next.map(|(lane, head)| (lane, head.next)).collect();
         rescued.ledger = found.ledger;
         rescued.marks = found.marks;
+        rescued.handlers = found.handlers;
         rescued.read_letters(path);
         rescued
     }
@@ -155,6 +158,7 @@ impl Rescued {
                 let key = keys::of_lane(keys::HEAD, *lane);
                 small.insert(&key[..], &head.encode(&key)[..])?;
             }
+            state::write_all(&txn, &self.handlers)?;
             let mut dead = txn.open_table(DEAD)?;
             for (id, value) in &self.letters {
                 dead.insert(id, &seal(&id.to_be_bytes(), value.clone())[..])?;

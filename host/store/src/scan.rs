@@ -16,13 +16,15 @@ use crate::{
     queue::{Bits, Entry, Queue},
     row::StoredRow,
     shared::CountKey,
+    state::{self, Handlers},
     writer::{Head, IndexEntry, Resume, read_borders},
 };
 
 /// The format this version writes: `(major, minor, oldest reader)`.
 pub(crate) const FORMAT: Format = Format {
     major: 1,
-    minor: 0,
+    // 1.1 added handlers' state, a table that 1.0 leaves alone.
+    minor: 1,
     min_reader: 1,
 };
 
@@ -55,6 +57,7 @@ pub(crate) struct Found {
     pub(crate) heads: BTreeMap<LaneId, Head>,
     pub(crate) ledger: BTreeMap<CountKey, u64>,
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
+    pub(crate) handlers: Handlers,
     pub(crate) letters: u64,
     pub(crate) letter_bytes: u64,
     pub(crate) resume: Resume,
@@ -184,11 +187,12 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
         found.letters += 1;
         found.letter_bytes += (value.value().len() as u64).saturating_sub(4);
     }
+    found.handlers = state::read(db)?;
     found.numbers(&txn)?;
     Ok(found)
 }
 
-/// Reads marks, counters and heads, as far as it comes.
+/// Reads marks, counters, heads and handlers' state, as far as it comes.
 pub(crate) fn small(db: &Database, found: &mut Found) -> Result<(), redb::Error> {
     let small = db.begin_read()?.open_table(SMALL)?;
     for what in [keys::COUNTER, keys::HEAD, keys::MARK] {
@@ -197,6 +201,7 @@ pub(crate) fn small(db: &Database, found: &mut Found) -> Result<(), redb::Error>
             found.small(key.value(), value.value());
         }
     }
+    found.handlers = state::read(db)?;
     Ok(())
 }
 

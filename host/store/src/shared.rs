@@ -12,8 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use levada_core::{
-    Batch, Chance, ChannelName, Clock, Count, Counter, Incarnation, MarkWrite, OriginId, Origins,
-    PartId, PutError, TakeError, marks::Expect, origin::OriginRun,
+    Batch, Chance, ChannelName, Clock, Count, Counter, Incarnation, MarkWrite, Name, OriginId,
+    Origins, PartId, PutError, StateChange, TakeError, marks::Expect, origin::OriginRun,
+    state::SavedState,
 };
 use levada_telemetry::Registry;
 use redb::Database;
@@ -84,6 +85,8 @@ pub(crate) struct State {
     /// Every counter, with what is on its way to the disk.
     pub(crate) ledger: BTreeMap<CountKey, u64>,
     pub(crate) marks: HashMap<PartId, BTreeMap<String, Bytes>>,
+    /// What handlers keep, all of it.
+    pub(crate) handlers: BTreeMap<Name, SavedState>,
     /// Of the hop: drawn when the file was made.
     pub(crate) incarnation: Incarnation,
     /// Damaged files that were set aside since the start.
@@ -139,6 +142,7 @@ pub(crate) struct Staged {
     pub(crate) letters: Vec<Vec<u8>>,
     /// Dead letters that go.
     pub(crate) replayed: Vec<u64>,
+    pub(crate) states: Vec<StateChange>,
     pub(crate) counts: Vec<(CountKey, u64)>,
     pub(crate) received_ms: u64,
     pub(crate) needs: Vec<Need>,
@@ -152,6 +156,13 @@ impl Staged {
         if let Some(reply) = self.reply.take() {
             let _heard = reply.send(answer).is_ok();
         }
+    }
+
+    /// Answers that nothing of it is on disk, nor will be.
+    pub(crate) fn refuse(&mut self, error: PutError) {
+        // Whoever hears of it finds its changes void.
+        self.states.clear();
+        self.answer(Err(error));
     }
 
     /// Whether nobody waits for the answer.
@@ -286,6 +297,25 @@ impl State {
             Expect::Any => true,
             Expect::Exactly(expected) => is == expected.as_ref(),
         }
+    }
+
+    /// The version of a handler's state.
+    pub(crate) fn version(&self, handler: &Name) -> u64 {
+        self.handlers.get(handler).map_or(0, |saved| saved.version)
+    }
+
+    /// Makes a handler's state what it is on disk now.
+    pub(crate) fn change(&mut self, change: StateChange) {
+        let version = change.to();
+        let saved = self.handlers.entry(change.handler).or_default();
+        saved.version = version;
+        for (key, value) in change.writes {
+            match value {
+                Some(value) => drop(saved.values.insert(key, value)),
+                None => drop(saved.values.remove(&key)),
+            }
+        }
+        change.ticket.committed();
     }
 
     /// Makes a mark what it is to be.

@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use levada_core::{
-    ChannelName, Commit, Incarnation, Lease, Marks, PartId, PutError, Settlement, Store, TakeError,
-    Want, hop::Lane,
+    ChannelName, Commit, Incarnation, Lease, Marks, Name, PartId, PutError, Settlement, States,
+    Store, TakeError, Want, hop::Lane, state::SavedState,
 };
 use tracing::{error, info, warn};
 
@@ -214,6 +214,13 @@ impl fmt::Debug for Stores {
         f.debug_struct("Stores")
             .field("path", &self.shared.path)
             .finish_non_exhaustive()
+    }
+}
+
+impl States for Stores {
+    fn state(&self, handler: &Name) -> Result<SavedState, TakeError> {
+        let state = self.shared.lock();
+        Ok(state.handlers.get(handler).cloned().unwrap_or_default())
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use levada_core::{MarkWrite, PartId, PutError, marks::Expect};
+use levada_core::{MarkWrite, Name, PartId, PutError, StateChange, marks::Expect};
 use redb::Database;
 use tracing::{debug, warn};
 
@@ -247,6 +247,9 @@ impl Writer {
             lane.queue.push(entry);
         }
         for mut staged in work.inbox.commits {
+            for change in std::mem::take(&mut staged.states) {
+                state.change(change);
+            }
             staged.answer(Ok(()));
             for (key, amount) in staged.counts {
                 *state.ledger.entry(key).or_default() += amount;
@@ -342,6 +345,7 @@ fn take(state: &mut State, letter_limit: Option<u64>) -> Work {
     }
     // What the marks will be after the commits before.
     let mut ahead: HashMap<(PartId, String), MarkWrite> = HashMap::new();
+    let mut versions: HashMap<Name, u64> = HashMap::new();
     let mut accepted = Vec::with_capacity(inbox.commits.len());
     for mut staged in inbox.commits.drain(..) {
         if staged.is_withdrawn() {
@@ -355,8 +359,21 @@ fn take(state: &mut State, letter_limit: Option<u64>) -> Work {
         if let Some(mark) = unmet {
             state.rooms.release(&staged.needs);
             let key = mark.key.clone();
-            staged.answer(Err(PutError::Conflict { key }));
+            staged.refuse(PutError::Conflict { key });
             continue;
+        }
+        let is_stale = |change: &&StateChange| {
+            let ahead = versions.get(&change.handler).copied();
+            ahead.unwrap_or_else(|| state.version(&change.handler)) != change.from
+        };
+        if let Some(change) = staged.states.iter().find(is_stale) {
+            let handler = change.handler.to_string();
+            state.rooms.release(&staged.needs);
+            staged.refuse(PutError::Stale { handler });
+            continue;
+        }
+        for change in &staged.states {
+            versions.insert(change.handler.clone(), change.to());
         }
         for mark in &staged.marks {
             let key = (staged.part.clone(), mark.key.clone());
@@ -416,7 +433,7 @@ fn refuse_all(state: &mut State) {
     let refused = state.put_error().unwrap_or(PutError::Stopping);
     for mut staged in std::mem::take(&mut state.inbox.commits) {
         state.rooms.release(&staged.needs);
-        staged.answer(Err(refused.clone()));
+        staged.refuse(refused.clone());
     }
     for asking in std::mem::take(&mut state.inbox.asking) {
         let _heard = asking.send(Err(refused.to_string())).is_ok();

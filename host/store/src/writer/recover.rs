@@ -228,9 +228,12 @@ impl Writer {
         let state = self.shared.lock();
         let durable = self.shared.channels.iter().enumerate();
         let durable = durable.filter(|(_, channel)| channel.is_durable());
+        let kept = state.handlers.iter();
+        let handlers = kept.map(|(name, saved)| (name.clone(), saved.values.clone()));
         let mut rescued = Rescued {
             ledger: state.ledger.clone(),
             marks: state.marks.clone(),
+            handlers: handlers.collect(),
             ..Rescued::default()
         };
         for (at, channel) in durable {
@@ -281,14 +284,14 @@ impl Writer {
         for mut staged in std::mem::take(&mut inbox.commits) {
             state.rooms.release(&staged.needs);
             let channel = staged.puts.first().map(|put| put.lane.channel);
-            staged.answer(Err(match (trouble.kind, channel) {
+            staged.refuse(match (trouble.kind, channel) {
                 (TroubleKind::Full, Some(channel)) => PutError::Full {
                     channel: self.shared.channels[channel].name.to_string(),
                 },
                 (TroubleKind::Full | TroubleKind::Io | TroubleKind::Damage, _) => PutError::Store {
                     reason: format!("{trouble}; nothing of it was stored: send it again"),
                 },
-            }));
+            });
         }
         state.inbox.take_back(inbox, now);
     }

@@ -17,6 +17,7 @@ use crate::{
     queue::{After, Entry},
     room::{self, Need},
     shared::{Aside, StagedPut},
+    state,
 };
 
 type Rows<'a> = Table<'a, [u8; 16], &'static [u8]>;
@@ -92,6 +93,8 @@ impl Writer {
                 self.write_head(&txn, &mut small, lane)?;
             }
             write_marks(&mut small, work)?;
+            let states = work.inbox.commits.iter().flat_map(|staged| &staged.states);
+            state::write(&txn, states)?;
             self.letters(&txn, work)?;
             self.set_aside(&txn, &work.inbox.aside)?;
             write_counters(&mut small, work)?;

@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use levada_core::{Counter, DeadLetter, MarkWrite, Outcomes, PutError, Store, inspect::Inspect};
+use levada_core::{
+    Counter, DeadLetter, MarkWrite, Name, Outcomes, PutError, StateChange, States, Store,
+    inspect::Inspect,
+    state::{StateValue, Ticket},
+};
 use levada_store::{
     ChannelKind, OnCorruption, OpenError, SalvageReport, StoreParams, Stores, salvage,
 };
@@ -42,7 +46,31 @@ fn letter() -> DeadLetter {
     }
 }
 
-/// A store with a backlog, a mark, a dead letter and something delivered.
+/// A handler's first write.
+fn kept() -> StateChange {
+    let (ticket, _) = Ticket::new();
+    let value = StateValue {
+        bytes: "7".into(),
+        expires_ms: None,
+    };
+    StateChange {
+        handler: Name::new("h").unwrap(),
+        from: 0,
+        writes: [("count".to_owned(), Some(value))].into(),
+        ticket,
+    }
+}
+
+/// What the handler has of it.
+fn has_kept(store: &Stores) -> bool {
+    let saved = store.state(&Name::new("h").unwrap()).unwrap();
+    saved
+        .values
+        .get("count")
+        .is_some_and(|value| value.bytes == "7")
+}
+
+/// A store with a backlog, a mark, a handler's state, a dead letter and something delivered.
 async fn filled(dir: &Path) -> Arc<Stores> {
     let store = open_in(dir, one());
     for n in 0..200 {
@@ -50,6 +78,9 @@ async fn filled(dir: &Path) -> Arc<Stores> {
         commit.marks.push(MarkWrite::set("line", n.to_string()));
         if n == 5 {
             commit.effects.dead_letters.push(letter());
+        }
+        if n == 7 {
+            commit.effects.states.push(kept());
         }
         store.commit(commit).await.unwrap();
     }
@@ -159,6 +190,7 @@ async fn damage_met_at_work_keeps_what_memory_knows() {
     check_audit(&store);
     let marks = store.marks(&part("sources.test"));
     assert_eq!(marks.get("line").map(|value| &value[..]), Some(&b"199"[..]));
+    assert!(has_kept(&store));
     assert!(quarantined(&store) > 0);
     put(&store, "c", numbered(0..10)).await;
     let seen = drain(&store, "c").await;
@@ -168,6 +200,7 @@ async fn damage_met_at_work_keeps_what_memory_knows() {
     let store = open_in(dir.path(), one());
     let marks = store.marks(&part("sources.test"));
     assert_eq!(marks.get("line").map(|value| &value[..]), Some(&b"199"[..]));
+    assert!(has_kept(&store));
     check_audit(&store);
 }
 

@@ -15,3 +15,4 @@ mod lanes;
 mod model;
 mod place;
 mod reopen;
+mod state;
