@@ -1,5 +1,7 @@
 //! From a source to the store: interceptors, selector, one commit.
 
+mod timers;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +15,10 @@ use levada_core::{
     PartId, Put, PutError, Selector, Stop, Store, batch::FaultKind, interceptor::Call,
 };
 use levada_telemetry::Registry;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, timeout_at},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -30,6 +35,8 @@ use crate::{
 pub(crate) struct SourceIngest {
     part: PartId,
     way: Mutex<Arc<Way>>,
+    /// Rings when the way has changed.
+    rewired: Notify,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     in_flight: InFlight,
@@ -56,6 +63,15 @@ enum Entry<'a> {
     Arrives,
     /// A dead letter, at the part that rejected it.
     Returns { at: &'a PartId, letter: u64 },
+    /// From the timer of this link.
+    Ticks { at: usize },
+}
+
+/// When a put began, and by when it is to be staged.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    received_ms: u64,
+    deadline: Option<Instant>,
 }
 
 impl Way {
@@ -80,6 +96,7 @@ impl Way {
             Entry::Returns { at, .. } => {
                 self.chain.iter().position(|(link, _)| link.part == *at)?
             }
+            Entry::Ticks { at } => at + 1,
         };
         self.chain.get(first..)
     }
@@ -100,6 +117,7 @@ impl SourceIngest {
     pub(crate) fn new(plan: &SourcePlan, behind: Behind<'_>) -> Self {
         Self {
             way: Mutex::new(Way::new(plan, behind.registry)),
+            rewired: Notify::new(),
             metrics: SourceMetrics::new(behind.registry, &plan.part),
             part: plan.part.clone(),
             store: behind.store,
@@ -119,6 +137,7 @@ impl SourceIngest {
     ) -> impl Future<Output = ()> + use<> {
         let new = Way::new(plan, registry);
         let old = std::mem::replace(&mut *lock(&self.way), new);
+        self.rewired.notify_waiters();
         let unused = lock(&old.unused).take();
         self.cell.rewire(plan.channels.clone());
         drop(old);
@@ -160,30 +179,61 @@ impl SourceIngest {
         let deadline = [put.deadline, own].into_iter().flatten().min();
         let faults: usize = put.faults.iter().map(|fault| fault.event.len()).sum();
         let bytes = put.batch.bytes() + faults;
-        let room = {
+        let _room = {
             let _waiting = self.cell.stage(Stage::InFlight);
             self.in_flight.take(bytes, deadline).await?
         };
 
+        let begun = Begun {
+            received_ms,
+            deadline,
+        };
+        // What a batch was handled with may turn out to be void: then it is handled again.
+        loop {
+            match self.commit(put.clone(), way, entry, begun).await {
+                Err(PutError::Stale { .. }) => tokio::task::yield_now().await,
+                committed => return committed,
+            }
+        }
+    }
+
+    /// Handles a put and commits what comes of it.
+    async fn commit(
+        &self,
+        put: Put,
+        way: &Way,
+        entry: Entry<'_>,
+        Begun {
+            received_ms,
+            deadline,
+        }: Begun,
+    ) -> Result<(), PutError> {
         let accepted = put.batch.len() + put.faults.len();
         let mut effects = Effects::default();
         self.set_aside(put.faults, received_ms, &mut effects);
-        let chain = way.from(entry, &self.part).unwrap_or_default();
-        let batch = put.batch;
-        let batch = self.intercept(chain, batch, received_ms, &mut effects);
-        let batch = batch.await?;
+        let batch = async {
+            let batch = match entry {
+                Entry::Arrives | Entry::Returns { .. } => put.batch,
+                Entry::Ticks { at } => self.tick(way, at, received_ms, &mut effects).await?,
+            };
+            let chain = way.from(entry, &self.part).unwrap_or_default();
+            self.intercept(chain, batch, received_ms, &mut effects)
+                .await
+        };
+        let batch = within(deadline, batch).await?;
         let split = route::split(&*way.selector, &batch);
 
         let dead = effects.dead_letters.len() as u64;
         let discarded = discards(&effects) + split.unrouted as u64;
-        let came = match entry {
-            Entry::Arrives => Counter::Accepted,
+        match entry {
+            Entry::Arrives => effects.count(&self.part, Counter::Accepted, accepted as u64),
             Entry::Returns { letter, .. } => {
                 effects.replayed.push(letter);
-                Counter::Replayed
+                effects.count(&self.part, Counter::Replayed, accepted as u64);
             }
-        };
-        effects.count(&self.part, came, accepted as u64);
+            // Counted as made.
+            Entry::Ticks { .. } => {}
+        }
         effects.count(&self.part, Counter::Put, split.routed as u64);
         effects.count(&self.part, Counter::DeadLettered, dead);
         effects.count_reason(
@@ -207,7 +257,6 @@ impl SourceIngest {
         };
         let _committing = self.cell.stage(Stage::Store);
         self.store.commit(commit).await?;
-        drop(room);
         self.metrics.dead_events.add(dead);
         self.metrics.discarded_events.add(discarded);
         Ok(())
@@ -226,11 +275,7 @@ impl SourceIngest {
             return Ok(batch);
         }
         let _running = self.cell.stage(Stage::Interceptors);
-        let call = Call {
-            part: &self.part,
-            attempt: 1,
-            received_ms,
-        };
+        let call = self.call(received_ms);
         for (link, metrics) in chain {
             let before = batch.len();
             if before == 0 {
@@ -257,6 +302,15 @@ impl SourceIngest {
         Ok(batch)
     }
 
+    fn call(&self, received_ms: u64) -> Call<'_> {
+        Call {
+            part: &self.part,
+            attempt: 1,
+            received_ms,
+            states: &*self.store,
+        }
+    }
+
     /// `made` is what came out beyond what must have; what is missing without a word is discarded
     /// under the reason `unstated`.
     fn book(&self, before: usize, after: usize, own: Effects, effects: &mut Effects) {
@@ -274,6 +328,7 @@ impl SourceIngest {
             effects.count_reason(&self.part, Counter::Discarded, &count.reason, count.amount);
         }
         effects.dead_letters.extend(own.dead_letters);
+        effects.states.extend(own.states);
     }
 
     /// Makes dead letters of events that broke a limit.
@@ -356,6 +411,19 @@ impl Ingest for SourceIngest {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits no longer than until the deadline.
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, PutError>>,
+) -> Result<T, PutError> {
+    match deadline {
+        None => work.await,
+        Some(at) => timeout_at(at, work)
+            .await
+            .unwrap_or(Err(PutError::Deadline)),
+    }
 }
 
 fn discards(effects: &Effects) -> u64 {

@@ -39,7 +39,11 @@ impl Runner for SourceRunner {
             });
         };
         let ingest: Arc<dyn Ingest> = Arc::clone(&self.ingest) as _;
-        let result = source.run(ingest, &self.context).await;
+        let result = tokio::select! {
+            biased;
+            result = source.run(ingest, &self.context) => result,
+            never = self.ingest.ticks() => match never {},
+        };
         result.map_err(|error| Failure {
             text: chain_text(&error),
             needs: Needs::Time,

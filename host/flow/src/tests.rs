@@ -12,6 +12,7 @@ mod hostile_sinks;
 mod ingests;
 mod sinks;
 mod supervision;
+mod timers;
 mod windows;
 
 use std::{future::Future, sync::Arc, time::Duration};
