@@ -11,10 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use crate::{
-    Limits,
+    Grants, Limits,
     inspect::hex,
     limits::{Limit, LimitReached, Limiter},
+    lookup::Tables,
     meters::{GuestNumbers, Meters},
+    state::Session,
     ticker::TICK,
 };
 
@@ -25,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) limits: Limits,
     pub(crate) settings: Settings,
+    pub(crate) grants: Grants,
+    pub(crate) tables: Tables,
+    /// Where its clock begins, if it is real.
+    pub(crate) since: Instant,
     pub(crate) meters: Meters,
     pub(crate) numbers: GuestNumbers,
     pub(crate) clock: Arc<dyn Clock>,
@@ -87,6 +93,8 @@ pub(crate) struct Guest {
     pub(crate) call: CallState,
     /// Text written to standard output and standard error that is no whole line yet.
     pub(crate) lines: [Vec<u8>; 2],
+    /// What it keeps from batch to batch, while a batch has it.
+    pub(crate) state: Option<Session>,
     /// The state of the guest's random numbers.
     pub(crate) random: Chance,
 }
@@ -145,6 +153,7 @@ impl Guest {
                 log_dropped: 0,
             },
             lines: [Vec::new(), Vec::new()],
+            state: None,
             random: Chance::seeded(shared.chance.bits()),
             shared: Arc::clone(shared),
         };

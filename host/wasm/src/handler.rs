@@ -5,22 +5,26 @@ use std::{
     iter,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use levada_core::{
     Batch, Counter, DeadLetter, Effects, InterceptError, Interceptor, PartId, interceptor::Call,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    OnTrap,
+    HandlerSpec, OnTrap,
     breaker::{Breaker, Tally},
     instance::Facts,
     limits::Limits,
     pool::Pool,
     rescue::{self, End, Guilty, Memory, Piece, Site},
+    state::{Lent, State},
+    timer,
     verdicts::{Outcome, VerdictCounts},
+    when::{self, When},
 };
 
 /// Reasons of discarded events that one handler may use; those after are counted together.
@@ -37,28 +41,31 @@ pub(crate) struct Handler {
     memory: Memory,
     breaker: Breaker,
     on_trap: OnTrap,
+    when: Option<When>,
+    every: Option<Duration>,
+    state: Option<State>,
     reasons: Mutex<HashSet<String>>,
 }
 
 impl Handler {
-    pub(crate) fn new(
-        part: PartId,
-        digest: String,
-        pool: Pool,
-        instances: usize,
-        on_trap: OnTrap,
-    ) -> Self {
+    pub(crate) fn new(part: PartId, digest: String, pool: Pool, spec: &HandlerSpec) -> Self {
         let shared = &pool.mould().shared;
         let (open, trips) = (&shared.meters.breaker_open, &shared.meters.breaker_trips);
         let chance = shared.chance.clone();
         Self {
             breaker: Breaker::new(&part, chance, open.clone(), trips.clone()),
+            state: spec
+                .grants
+                .state
+                .map(|cap| State::new(part.name.clone(), cap)),
             part,
             digest,
             pool,
-            slots: Semaphore::new(instances),
+            slots: Semaphore::new(spec.instances),
             memory: Memory::default(),
-            on_trap,
+            on_trap: spec.on_trap,
+            when: spec.when.clone(),
+            every: spec.every,
             reasons: Mutex::new(HashSet::new()),
         }
     }
@@ -104,7 +111,7 @@ impl Handler {
         pieces: Vec<Piece>,
         call: &Call<'_>,
         effects: &mut Effects,
-        out: &mut Vec<Batch>,
+        out: &mut Came,
     ) {
         for Piece { range, end } in pieces {
             match end {
@@ -123,7 +130,7 @@ impl Handler {
         outcome: Outcome,
         call: &Call<'_>,
         effects: &mut Effects,
-        out: &mut Vec<Batch>,
+        out: &mut Came,
     ) {
         self.count(outcome.counts);
         effects.count(call.part, Counter::Made, outcome.made);
@@ -137,7 +144,8 @@ impl Handler {
             let letter = self.letter(batch, range.start + place, reason, call);
             effects.dead_letters.extend(letter);
         }
-        out.push(outcome.batch);
+        out.batches.push(outcome.batch);
+        out.outs.extend(outcome.outs);
     }
 
     fn guilty(
@@ -147,8 +155,9 @@ impl Handler {
         guilty: &Guilty,
         call: &Call<'_>,
         effects: &mut Effects,
-        out: &mut Vec<Batch>,
+        out: &mut Came,
     ) {
+        out.outs.push(u32::from(self.on_trap == OnTrap::Pass));
         let meters = &self.pool.mould().shared.meters;
         meters.guilty.add(1);
         let broken = &guilty.broken;
@@ -168,7 +177,7 @@ impl Handler {
             OnTrap::Discard => {
                 effects.count_reason(call.part, Counter::Discarded, "handler failed", 1);
             }
-            OnTrap::Pass => out.push(batch.slice(range.clone())),
+            OnTrap::Pass => out.batches.push(batch.slice(range.clone())),
         }
     }
 
@@ -223,6 +232,66 @@ impl Handler {
     }
 }
 
+/// What came out of a batch: the events, and how many of them out of each.
+#[derive(Debug, Default)]
+struct Came {
+    batches: Vec<Batch>,
+    outs: Vec<u32>,
+}
+
+impl Handler {
+    /// Calls the guest with all of a batch, in calls of bounded size.
+    async fn handle(
+        &self,
+        batch: &Batch,
+        call: &Call<'_>,
+        effects: &mut Effects,
+    ) -> Result<Came, InterceptError> {
+        let state = self.begin(call).await?;
+        let facts = Facts {
+            part: call.part,
+            attempt: call.attempt,
+            received_ms: call.received_ms,
+            state: &state,
+        };
+        let _slot = self.slot().await;
+        let mut out = Came::default();
+        let mut collected = Effects::default();
+        for range in calls_of(batch, self.limits()) {
+            let pieces = self.attempt(batch, range, facts).await?;
+            self.settle(batch, pieces, call, &mut collected, &mut out);
+        }
+        collected.states.extend(state.finish());
+        effects.merge(collected);
+        Ok(out)
+    }
+
+    /// Waits for leave to use an instance.
+    async fn slot(&self) -> SemaphorePermit<'_> {
+        match self.slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let slot = self.slots.acquire().await;
+                slot.expect("the semaphore is never closed")
+            }
+        }
+    }
+
+    /// Waits until the batch before has its place in the store, if the handler has state.
+    async fn begin(&self, call: &Call<'_>) -> Result<Lent, InterceptError> {
+        let Some(state) = &self.state else {
+            return Ok(Lent::new(None));
+        };
+        let now_ms = self.pool.mould().shared.clock.wall_ms();
+        let session = state.begin(call.states, now_ms).await;
+        let session = session.map_err(|error| InterceptError::Later {
+            reason: format!("the handler's state cannot be read: {error}"),
+            after: None,
+        })?;
+        Ok(Lent::new(Some(session)))
+    }
+}
+
 #[async_trait]
 impl Interceptor for Handler {
     /// Calls the guest on the thread that holds the batch, in calls of bounded size. Safe to
@@ -236,27 +305,43 @@ impl Interceptor for Handler {
         if batch.is_empty() {
             return Ok(batch);
         }
-        let batch = batch.into_canonical().into_compact();
+        let Some(when) = &self.when else {
+            let batch = batch.into_canonical().into_compact();
+            let came = self.handle(&batch, call, effects).await?;
+            return Ok(Batch::concat(came.batches));
+        };
+        let places: Vec<_> = when.places(&batch).collect();
+        if places.is_empty() {
+            return Ok(batch);
+        }
+        let wanted = batch.select(places.iter().copied());
+        let wanted = wanted.into_canonical().into_compact();
+        let came = self.handle(&wanted, call, effects).await?;
+        Ok(when::weave(
+            batch,
+            &places,
+            Batch::concat(came.batches),
+            &came.outs,
+        ))
+    }
+
+    fn every(&self) -> Option<Duration> {
+        self.every.filter(|_| self.pool.mould().timer.is_some())
+    }
+
+    /// Calls the guest's timer. A call that fails is made once more on a fresh instance.
+    async fn tick(&self, call: &Call<'_>, effects: &mut Effects) -> Result<Batch, InterceptError> {
+        let state = self.begin(call).await?;
         let facts = Facts {
             part: call.part,
             attempt: call.attempt,
             received_ms: call.received_ms,
+            state: &state,
         };
-        let _slot = match self.slots.try_acquire() {
-            Ok(slot) => slot,
-            Err(_) => {
-                let slot = self.slots.acquire().await;
-                slot.expect("the semaphore is never closed")
-            }
-        };
-        let mut out = Vec::new();
-        let mut collected = Effects::default();
-        for range in calls_of(&batch, self.limits()) {
-            let pieces = self.attempt(&batch, range, facts).await?;
-            self.settle(&batch, pieces, call, &mut collected, &mut out);
-        }
-        effects.merge(collected);
-        Ok(Batch::concat(out))
+        let _slot = self.slot().await;
+        let events = timer::tick(&self.pool, facts)?;
+        effects.states.extend(state.finish());
+        Ok(events)
     }
 }
 

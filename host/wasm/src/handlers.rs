@@ -5,6 +5,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use levada_core::{Chance, Clock, Interceptor, PartId, tasks};
@@ -16,12 +17,14 @@ use wasmtime::{
 };
 
 use crate::{
-    CompileError, Compiler, HandlerSpec, InspectError, Inspection, MemoryReservation, Role, engine,
+    CompileError, Compiler, Grants, HandlerSpec, InspectError, Inspection, MemoryReservation, Role,
+    engine,
     guest::{Guest, LogBucket, Settings, Shared},
     handler::{self, Handler},
     imports, inspect,
     inspect::{LARGEST_COMPONENT, is_ours},
     instance::{Broken, Mould},
+    lookup::{self, Tables},
     meters::{GuestNumbers, Meters},
     pool::Pool,
     precompiled::Cache,
@@ -88,6 +91,12 @@ pub enum LoadError {
     Compile(#[source] CompileError),
     #[error("the component does not fit its interfaces: {0}")]
     Link(String),
+    #[error("the table `{table}` of `grants.lookup`, `{path}`, {reason}")]
+    Lookup {
+        table: String,
+        path: PathBuf,
+        reason: String,
+    },
     #[error("the component cannot be started: {reason}")]
     Start { reason: String },
 }
@@ -147,11 +156,19 @@ impl Handlers {
             path: spec.component.clone(),
             source,
         })?;
-        let role = admit(&seen)?;
+        let role = admit(&seen, &spec.grants)?;
         let component = self.component(&seen.digest, bytes).await?;
         let part = part.clone();
         let digest = seen.digest.clone();
         tasks::in_place(|| self.prepare(&part, spec, role, digest, &component))
+    }
+
+    /// What a handler's settings say and its component has no use for, or the reverse. Reads the
+    /// component's file; nothing is said if that cannot be read.
+    pub async fn remarks(spec: &HandlerSpec) -> Vec<Remark> {
+        let path = spec.component.clone();
+        let seen = tasks::blocking(move || inspect(&read(&path).ok()?).ok()).await;
+        seen.map_or_else(Vec::new, |seen| remarks(spec, &seen))
     }
 
     /// Machine code from the cache, or from the compiler.
@@ -191,8 +208,9 @@ impl Handlers {
         let mould = Mould {
             pre: linker.instantiate_pre(component).map_err(link_error)?,
             export: export_of(component, role)?,
+            timer: timer_of(component),
             role,
-            shared: Arc::new(self.shared(part, spec)),
+            shared: Arc::new(self.shared(part, spec)?),
             on_reject: spec.on_reject,
             ticker: Arc::clone(&self.ticker),
         };
@@ -206,13 +224,19 @@ impl Handlers {
             reason: broken.reason,
         })?;
         pool.give(first);
-        let handler = Handler::new(part.clone(), digest, pool, spec.instances, spec.on_trap);
+        let handler = Handler::new(part.clone(), digest, pool, spec);
         Ok(handler::interceptor(handler))
     }
 
-    fn shared(&self, part: &PartId, spec: &HandlerSpec) -> Shared {
+    fn shared(&self, part: &PartId, spec: &HandlerSpec) -> Result<Shared, LoadError> {
         let name = part.name.as_str();
-        Shared {
+        let tables = Tables::open(&spec.grants.lookup);
+        let tables = tables.map_err(|(table, error)| LoadError::Lookup {
+            path: spec.grants.lookup[&table].file.clone(),
+            reason: lookup::reason(&error),
+            table,
+        })?;
+        Ok(Shared {
             name: name.to_owned(),
             limits: spec.limits.clone(),
             settings: settings_of(&spec.config.0),
@@ -221,7 +245,10 @@ impl Handlers {
             clock: Arc::clone(&self.config.clock),
             chance: self.config.chance.clone(),
             log: Mutex::new(LogBucket::new()),
-        }
+            grants: spec.grants.clone(),
+            tables,
+            since: Instant::now(),
+        })
     }
 }
 
@@ -231,6 +258,40 @@ impl fmt::Debug for Handlers {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// What an operator should know, and what keeps nothing from running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The key in the handler's table.
+    pub key: String,
+    pub what: &'static str,
+    /// What to do.
+    pub help: &'static str,
+}
+
+fn remarks(spec: &HandlerSpec, seen: &Inspection) -> Vec<Remark> {
+    let unused = spec.grants.unused(seen).into_iter().map(|grant| Remark {
+        key: format!("grants.{grant}"),
+        what: "the component has no use for this grant",
+        help: "remove it",
+    });
+    let mut remarks: Vec<_> = unused.collect();
+    let has_timer = seen.exports.iter().any(|name| is_ours(name, "timer"));
+    let timer = match (has_timer, spec.every) {
+        (true, None) => Some((
+            "the component has a timer that is never called",
+            "every = \"10s\"",
+        )),
+        (false, Some(_)) => Some(("the component has no timer", "remove it")),
+        _ => None,
+    };
+    remarks.extend(timer.map(|(what, help)| Remark {
+        key: "every".into(),
+        what,
+        help,
+    }));
+    remarks
 }
 
 /// Reads a file that is not larger than a component may be, by one byte.
@@ -248,11 +309,10 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 /// Decides from its names whether a component may be loaded, and in which role.
-fn admit(seen: &Inspection) -> Result<Role, LoadError> {
-    let refused: Vec<_> = seen
-        .refused()
-        .map(|(name, why)| (name.to_owned(), why.to_owned()))
-        .collect();
+fn admit(seen: &Inspection, grants: &Grants) -> Result<Role, LoadError> {
+    let own = |(name, why): (&str, &str)| (name.to_owned(), why.to_owned());
+    let mut refused: Vec<_> = seen.refused().map(own).collect();
+    refused.extend(grants.missing(seen));
     if !refused.is_empty() {
         return Err(LoadError::Imports(refused));
     }
@@ -265,6 +325,16 @@ fn admit(seen: &Inspection) -> Result<Role, LoadError> {
                 exports => exports.join(", "),
             },
         })
+}
+
+/// The timer of a component that has one.
+fn timer_of(component: &Component) -> Option<ComponentExportIndex> {
+    let engine = component.engine();
+    let ty = component.component_type();
+    let mut names = ty.exports(engine).map(|(name, _)| name);
+    let name = names.find(|name| is_ours(name, "timer"))?;
+    let interface = component.get_export_index(None, name)?;
+    component.get_export_index(Some(&interface), "tick")
 }
 
 fn export_of(component: &Component, role: Role) -> Result<ComponentExportIndex, LoadError> {

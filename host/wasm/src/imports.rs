@@ -1,5 +1,8 @@
 //! What every handler may call: the interfaces of `levada:handler` that need no grant.
 
+mod lookup;
+mod state;
+
 use wasmtime::{
     StoreContextMut,
     component::{ComponentType, Lift, Linker},
@@ -52,6 +55,8 @@ fn enter<'a>(cx: &'a mut Cx<'_>) -> wasmtime::Result<&'a mut Guest> {
 /// Adds all of them to a linker.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     link_call(linker)?;
+    lookup::link(linker)?;
+    state::link(linker)?;
     let mut logging = linker.instance(&format!("levada:handler/logging@{VERSION}"))?;
     logging.func_wrap(
         "write",

@@ -5,6 +5,8 @@ use serde::Serialize;
 use thiserror::Error;
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload};
 
+use crate::grants::Grant;
+
 /// The largest component that is loaded (security model 4.3).
 pub(crate) const LARGEST_COMPONENT: usize = 32 << 20;
 
@@ -64,6 +66,8 @@ pub enum Given {
     Always,
     /// It is there and does nothing.
     Inert,
+    /// It works once the operator grants it; the text is the line that does.
+    Granted(String),
     /// It is refused; the text says what to do.
     Refused(String),
 }
@@ -114,7 +118,7 @@ impl Inspection {
             .iter()
             .filter_map(|import| match &import.given {
                 Given::Refused(why) => Some((import.name.as_str(), why.as_str())),
-                Given::Always | Given::Inert => None,
+                Given::Always | Given::Inert | Given::Granted(_) => None,
             })
     }
 }
@@ -224,16 +228,8 @@ fn read(bytes: &[u8], found: &mut Inspection) -> Result<(), InspectError> {
 /// Interfaces of ours that every handler gets.
 const OURS: [&str; 6] = ["types", "call", "logging", "settings", "text", "metrics"];
 
-/// Interfaces of ours that need a grant, with the line that would give it.
-const GRANTED: [(&str, &str); 4] = [
-    ("state", r#"grants = { state = "1MiB" }"#),
-    (
-        "http-client",
-        r#"grants = { http = ["https://host:443/path"] }"#,
-    ),
-    ("lookup", r#"grants = { lookup = ["table"] }"#),
-    ("secrets", r#"grants = { secrets = ["name"] }"#),
-];
+/// Interfaces of ours that are there once they are granted.
+const GRANTED: [&str; 3] = ["state", "lookup", "secrets"];
 
 /// The interfaces of `wasi:cli/imports` in 0.2.
 const WASI: [&str; 29] = [
@@ -272,27 +268,22 @@ const WASI: [&str; 29] = [
 fn judge(name: &str) -> Import {
     let (path, version) = name.split_once('@').unwrap_or((name, ""));
     let ours = path.strip_prefix("levada:handler/");
-    let grant = |word: &str| GRANTED.iter().find(|(interface, _)| *interface == word);
     let wasi = path.strip_prefix("wasi:");
-    let given = match (ours, wasi) {
-        (Some(word), _) if OURS.contains(&word) && version.starts_with("0.1.") => Given::Always,
-        (Some(word), _) if OURS.contains(&word) => {
-            Given::Refused("this host speaks 0.1 of `levada:handler`".into())
+    let speaks = |version: &str| Given::Refused(format!("this host speaks {version}"));
+    let given = match (ours, wasi, Grant::of_import(path)) {
+        (Some(word), _, _) if OURS.contains(&word) && version.starts_with("0.1.") => Given::Always,
+        (Some(word), _, Some(grant)) if GRANTED.contains(&word) && version.starts_with("0.1.") => {
+            Given::Granted(grant.line().to_owned())
         }
-        (Some(word), _) => match grant(word) {
-            Some((_, line)) => Given::Refused(format!(
-                "the line `{line}` would grant it, but it is not in this version"
-            )),
-            None => Given::Refused("not in this version".into()),
-        },
-        (_, Some(word)) if WASI.contains(&word) && version.starts_with("0.2.") => Given::Inert,
-        (_, Some("http/types" | "http/outgoing-handler")) => Given::Refused(format!(
+        (Some(word), _, _) if OURS.contains(&word) || GRANTED.contains(&word) => {
+            speaks("0.1 of `levada:handler`")
+        }
+        (_, _, Some(grant)) => Given::Refused(format!(
             "the line `{}` would grant it, but it is not in this version",
-            GRANTED[1].1
+            grant.line()
         )),
-        (_, Some(word)) if WASI.contains(&word) => {
-            Given::Refused("this host speaks 0.2 of WASI".into())
-        }
+        (_, Some(word), _) if WASI.contains(&word) && version.starts_with("0.2.") => Given::Inert,
+        (_, Some(word), _) if WASI.contains(&word) => speaks("0.2 of WASI"),
         _ => Given::Refused("not in this version".into()),
     };
     Import {

@@ -18,6 +18,7 @@ use crate::{
     guest::{Guest, Shared, at_tick, escape},
     limits::{Limit, LimitReached},
     packed,
+    state::{Lent, Well},
     ticker::Ticker,
     typed::{self, EventIn, Failure, Verdict},
     verdicts::{Breach, Outcome},
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) struct Mould {
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) export: ComponentExportIndex,
+    /// Its timer, if it has one.
+    pub(crate) timer: Option<ComponentExportIndex>,
     pub(crate) role: Role,
     pub(crate) shared: Arc<Shared>,
     pub(crate) on_reject: OnReject,
@@ -35,8 +38,9 @@ pub(crate) struct Mould {
 
 /// An instance that can be called. Used again only after a call that ended well.
 pub(crate) struct Live {
-    store: Store<Guest>,
+    pub(crate) store: Store<Guest>,
     func: Func,
+    pub(crate) timer: Option<Func>,
     born: Instant,
     pub(crate) calls: u32,
     /// Calls and age after which it is given up; drawn, so that nobody relies on its memory.
@@ -51,6 +55,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) part: &'a PartId,
     pub(crate) attempt: u32,
     pub(crate) received_ms: u64,
+    /// What the handler keeps from batch to batch.
+    pub(crate) state: &'a Lent,
 }
 
 /// A call that gave no verdicts.
@@ -92,17 +98,22 @@ impl Mould {
         let _ticking = self.ticker.run();
         let made = panic::catch_unwind(AssertUnwindSafe(|| {
             let instance = self.pre.instantiate(&mut store)?;
-            instance
-                .get_func(&mut store, self.export)
-                .ok_or_else(|| wasmtime::Error::msg("the exported function is missing"))
+            let func = instance.get_func(&mut store, self.export);
+            let func =
+                func.ok_or_else(|| wasmtime::Error::msg("the exported function is missing"))?;
+            let timer = self
+                .timer
+                .and_then(|timer| instance.get_func(&mut store, timer));
+            Ok((func, timer))
         }));
         store.data_mut().end();
-        let func = broken_if(made)?;
+        let (func, timer) = broken_if(made)?;
         let chance = &self.shared.chance;
         let more = u32::try_from(chance.below(u64::from(CALLS))).unwrap_or(0);
         Ok(Live {
             store,
             func,
+            timer,
             born: Instant::now(),
             calls: 0,
             most_calls: CALLS + more,
@@ -135,33 +146,54 @@ impl Mould {
         batch: &Batch,
         facts: Facts<'_>,
     ) -> Result<Outcome, CallError> {
-        let meters = &self.shared.meters;
         live.calls += 1;
-        let guest = live.store.data_mut();
-        guest.begin(batch.len());
-        guest.call.part = Some(facts.part.clone());
-        guest.call.attempt = facts.attempt;
-        guest.call.received_ms = facts.received_ms;
-        guest.call.batch = batch.clone();
-        let lifted = self.shared.limits.lifted_of(batch.bytes());
-        live.store.set_hostcall_fuel(lifted);
-        live.store.set_epoch_deadline(1);
+        self.prepare(live, batch, facts);
         let ticking = self.ticker.run();
         let result = match self.role {
             Role::PackedInterceptor => self.call_packed(live, batch),
             Role::Interceptor => self.call_typed(live, batch),
         };
         drop(ticking);
-        let cpu = live.store.data_mut().end();
+        let well = if result.is_ok() { Well::Yes } else { Well::No };
+        self.ended(live, facts, well, result.as_ref().err());
+        result
+    }
+
+    /// Sets limits and facts of a call.
+    pub(crate) fn prepare(&self, live: &mut Live, batch: &Batch, facts: Facts<'_>) {
+        let guest = live.store.data_mut();
+        guest.begin(batch.len());
+        guest.call.part = Some(facts.part.clone());
+        guest.call.attempt = facts.attempt;
+        guest.call.received_ms = facts.received_ms;
+        guest.call.batch = batch.clone();
+        guest.state = facts.state.take();
+        self.shared.tables.look();
+        let lifted = self.shared.limits.lifted_of(batch.bytes());
+        live.store.set_hostcall_fuel(lifted);
+        live.store.set_epoch_deadline(1);
+    }
+
+    /// Takes back what a call was lent, and counts it.
+    pub(crate) fn ended(
+        &self,
+        live: &mut Live,
+        facts: Facts<'_>,
+        well: Well,
+        error: Option<&CallError>,
+    ) {
+        let meters = &self.shared.meters;
+        let guest = live.store.data_mut();
+        facts.state.give_back(guest.state.take(), well);
+        let cpu = guest.end();
         meters.calls.add(1);
         meters
             .cpu_nanoseconds
             .add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
         meters.memory(live.memory());
-        if let Err(CallError::Broken(broken)) = &result {
+        if let Some(CallError::Broken(broken)) = error {
             meters.failed(broken.limit, broken.contract);
         }
-        result
     }
 
     fn call_packed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
@@ -260,7 +292,7 @@ impl From<Breach> for Box<Broken> {
     }
 }
 
-fn broken_if<T>(
+pub(crate) fn broken_if<T>(
     result: Result<wasmtime::Result<T>, Box<dyn std::any::Any + Send>>,
 ) -> Result<T, Box<Broken>> {
     match result {

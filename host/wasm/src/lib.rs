@@ -5,11 +5,14 @@
 //! the host goes on: every call has its limits, and an event on which a guest fails is found and
 //! set aside while its neighbours are delivered in order.
 //!
-//! This crate grants nothing: no files, no sockets, no environment, no clock that moves.
+//! By itself a handler has no files, no sockets, no environment and no clock that moves. What the
+//! operator grants ([`Grants`]) is one interface each.
 
 mod engine;
+mod grants;
 mod limits;
 mod params;
+mod when;
 
 mod compile;
 mod inspect;
@@ -17,6 +20,7 @@ mod precompiled;
 
 mod guest;
 mod imports;
+mod lookup;
 mod meters;
 mod ticker;
 mod wasi;
@@ -31,15 +35,19 @@ mod breaker;
 mod handler;
 mod handlers;
 mod rescue;
+mod state;
+mod timer;
 
 pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
-pub use handlers::{Handlers, HandlersConfig, LoadError, OpenError};
+pub use grants::{CredentialParams, Destination, GrantParams, Grants, LookupParams, Network};
+pub use handlers::{Handlers, HandlersConfig, LoadError, OpenError, Remark};
 pub use inspect::{Given, Import, InspectError, Inspection, Role, inspect};
-pub use limits::{Limit, LimitReached, Limits};
+pub use limits::{Limit, LimitReached, LimitRow, Limits, WhenHit};
 pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
+pub use when::When;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,13 @@
 //! What a guest may use, and the one place that knows what each limit is called.
 
+mod rows;
+
 use std::{fmt, time::Duration};
 
 use thiserror::Error;
 use wasmtime::ResourceLimiter;
+
+pub use rows::{LimitRow, WhenHit};
 
 /// The limits of one handler (security model 4.3).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,16 @@
 //! The settings of a handler: what stands under `[handlers.<name>]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use levada_core::{
     ByteSize, PartId, Problem, Problems, Table, choice, params, settings::parse_params,
 };
 
-use crate::Limits;
+use crate::{
+    Limits,
+    grants::{self, CredentialParams, Destination, GrantParams, Grants},
+    when::When,
+};
 
 choice! {
     /// What happens to an event that the handler rejects.
@@ -87,11 +91,18 @@ params! {
         pub instance: Reuse = "reuse",
         /// The largest batch of one call.
         pub batch: Option<BatchParams>,
+        /// Most calls on their way at once where it delivers events; 1 keeps their order.
+        pub in_flight: usize = 1,
+        /// Which events it is called for, such as `header("type") == "log"`; the others pass.
+        pub when: Option<When>,
+        /// How often its timer is called.
+        pub every: Option<Duration>,
+        /// What it may use beside its batch and its settings.
+        pub grants: Option<GrantParams>,
+        /// Headers that the host adds to its requests, by destination.
+        pub credentials: Option<BTreeMap<String, CredentialParams>>,
     }
-    later {
-        "grants", "when", "every", "in-flight", "credentials", "on-retry", "on-fatal", "on-breaker",
-        "require-signature"
-    }
+    later { "on-retry", "on-fatal", "on-breaker", "require-signature" }
 }
 
 /// A handler as the configuration wants it, checked.
@@ -107,6 +118,15 @@ pub struct HandlerSpec {
     /// Most instances at work at once.
     pub instances: usize,
     pub reuse: Reuse,
+    /// Most calls on their way at once where it delivers events.
+    pub in_flight: usize,
+    /// Which events it is called for; all if not set.
+    pub when: Option<When>,
+    /// How often its timer is called.
+    pub every: Option<Duration>,
+    pub grants: Grants,
+    /// Headers that the host adds to its requests.
+    pub credentials: Vec<(Destination, CredentialParams)>,
 }
 
 /// A handler's settings as JSON; shows nothing of itself, since it may hold secrets.
@@ -131,6 +151,11 @@ impl HandlerSpec {
             on_trap: OnTrap::DeadLetter,
             instances: cores(),
             reuse: Reuse::Reuse,
+            in_flight: 1,
+            when: None,
+            every: None,
+            grants: Grants::default(),
+            credentials: Vec::new(),
         }
     }
 
@@ -144,6 +169,16 @@ impl HandlerSpec {
 
 /// The most instances one handler may have.
 const MOST_INSTANCES: usize = 1024;
+
+/// The most deliveries that one handler may have on their way.
+const MOST_IN_FLIGHT: usize = 64;
+
+/// The shortest time between two calls of a timer.
+const LEAST_EVERY: Duration = Duration::from_millis(100);
+
+/// What a handler may have as its state: all of it is held in memory, too.
+const LEAST_STATE: ByteSize = ByteSize::kib(1);
+const MOST_STATE: ByteSize = ByteSize::mib(1024);
 
 /// The least memory with which any known guest starts (C and Rust without a standard library).
 const LEAST_MEMORY: ByteSize = ByteSize::kib(64);
@@ -160,6 +195,9 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
         let path = format!("{part}.{key}");
         problems.push(Problem::error(Some(span), path, message).allowed(*allowed));
     }
+    let grants = params.grants.map(Grants::from).unwrap_or_default();
+    let credentials = params.credentials.unwrap_or_default();
+    let credentials = grants::destinations(credentials, &grants.http, table, problems)?;
     if !wrong.is_empty() {
         return None;
     }
@@ -183,6 +221,11 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
         on_trap: params.on_trap,
         instances: params.instances.unwrap_or_else(cores),
         reuse: params.instance,
+        in_flight: params.in_flight,
+        when: params.when,
+        every: params.every,
+        grants,
+        credentials,
         component: params.component,
     })
 }
@@ -221,6 +264,14 @@ fn out_of_range(params: &HandlerParams) -> Vec<Wrong> {
             "more than 0",
         );
     }
+    let many = !(1..=MOST_IN_FLIGHT).contains(&params.in_flight);
+    wrong(many, "in-flight", "not a number of calls", "1 to 64");
+    let often = params.every.is_some_and(|every| every < LEAST_EVERY);
+    wrong(often, "every", "too often", "100ms or more");
+    let state = params.grants.as_ref().and_then(|grants| grants.state);
+    let state = state.is_some_and(|most| most < LEAST_STATE || most > MOST_STATE);
+    let message = "not a size for state that is kept in memory";
+    wrong(state, "grants.state", message, "1KiB to 1GiB");
     if let Some(batch) = &params.batch {
         let events = !(1..=1000).contains(&batch.events);
         wrong(

@@ -215,7 +215,8 @@ fn no_instance(broken: &Broken) -> InterceptError {
     }
 }
 
-fn error_of(failure: Failure) -> InterceptError {
+/// What a guest's own word means for the batch.
+pub(crate) fn error_of(failure: Failure) -> InterceptError {
     match failure {
         Failure::Retry(later) => InterceptError::Later {
             reason: crate::guest::escape(&later.reason),

@@ -2,8 +2,10 @@
 
 mod bench;
 mod faults;
+mod grants;
 mod guests;
 mod imports;
+mod limits;
 mod load;
 pub(crate) mod vectors;
 mod verdicts;
@@ -12,7 +14,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use levada_core::{
     Batch, BatchBuilder, Chance, Clock, Counter, Effects, InterceptError, Interceptor, PartId,
-    interceptor::Call,
+    States, interceptor::Call, state::Stateless,
 };
 use levada_telemetry::Registry;
 use tempfile::TempDir;
@@ -112,11 +114,21 @@ async fn call(
     handler: &dyn Interceptor,
     batch: &Batch,
 ) -> Result<(Batch, Effects), InterceptError> {
+    call_on(handler, batch, &Stateless).await
+}
+
+/// A call of a handler whose state is there.
+async fn call_on(
+    handler: &dyn Interceptor,
+    batch: &Batch,
+    states: &dyn States,
+) -> Result<(Batch, Effects), InterceptError> {
     let part = part("sources.plant");
     let call = Call {
         part: &part,
         attempt: 1,
         received_ms: 1_700_000_000_000,
+        states,
     };
     let mut effects = Effects::default();
     let out = handler

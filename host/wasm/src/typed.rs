@@ -207,6 +207,12 @@ fn apply_replace(
     events: &[Event],
     limits: &Limits,
 ) -> Result<(), String> {
+    let events = batch_of(events, limits)?;
+    verdicts.replace(&events)
+}
+
+/// Events of a guest as a canonical batch, if they are what events may be.
+pub(crate) fn batch_of(events: &[Event], limits: &Limits) -> Result<Batch, String> {
     let mut builder = BatchBuilder::default();
     for event in events {
         for header in &event.headers {
@@ -226,8 +232,7 @@ fn apply_replace(
     }
     let built = builder.finish();
     let bytes = built.runs().next().unwrap_or_default().to_vec();
-    let events = read_events(bytes.into(), limits).map_err(|(_, why)| why)?;
-    verdicts.replace(&events)
+    read_events(bytes.into(), limits).map_err(|(_, why)| why)
 }
 
 fn check_name(name: &str) -> Result<(), String> {

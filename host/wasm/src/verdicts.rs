@@ -57,6 +57,8 @@ pub(crate) struct Outcome {
     pub(crate) rejected: Vec<(usize, String)>,
     /// Events that came out beyond one of every replace.
     pub(crate) made: u64,
+    /// How many events came out of each, in order.
+    pub(crate) outs: Vec<u32>,
     pub(crate) counts: VerdictCounts,
 }
 
@@ -126,12 +128,14 @@ impl<'a> Verdicts<'a> {
 
     pub(crate) fn pass(&mut self, n: usize) {
         self.editor.keep(n);
+        self.outs(n, 1);
         self.outcome.counts.pass += n as u64;
     }
 
     /// Patches the next event. `change` has no reserved name: see [`reserved`].
     pub(crate) fn patch(&mut self, change: &Change<'_>, body: Option<&[u8]>) -> Result<(), String> {
         self.outcome.counts.patch += 1;
+        self.outs(1, 1);
         if change.names.is_empty() && body.is_none() {
             self.editor.keep(1);
             return Ok(());
@@ -177,6 +181,7 @@ impl<'a> Verdicts<'a> {
             self.come_out(length as usize)?;
         }
         self.editor.replace(events);
+        self.outs(1, events.len());
         self.outcome.counts.replace += 1;
         self.outcome.made += events.len() as u64 - 1;
         Ok(())
@@ -184,12 +189,14 @@ impl<'a> Verdicts<'a> {
 
     pub(crate) fn discard(&mut self, n: usize, reason: &str) {
         self.editor.skip(n);
+        self.outs(n, 0);
         self.outcome.counts.discard += n as u64;
         self.count_discarded(n, reason_of(reason));
     }
 
     pub(crate) fn reject(&mut self, n: usize, reason: &str) {
         self.outcome.counts.reject += n as u64;
+        self.outs(n, usize::from(self.on_reject == OnReject::Pass));
         match self.on_reject {
             OnReject::DeadLetter => {
                 let first = self.editor.at();
@@ -215,6 +222,12 @@ impl<'a> Verdicts<'a> {
     pub(crate) fn finish(mut self) -> Outcome {
         self.outcome.batch = self.editor.finish();
         self.outcome
+    }
+
+    /// Notes that so many events come out of each of the next `n`.
+    fn outs(&mut self, n: usize, each: usize) {
+        let each = u32::try_from(each).unwrap_or(u32::MAX);
+        self.outcome.outs.extend(std::iter::repeat_n(each, n));
     }
 
     fn count_discarded(&mut self, n: usize, reason: String) {

@@ -156,9 +156,17 @@ fn answer(cx: &mut Cx<'_>, function: &str, params: &[Val]) -> wasmtime::Result<A
     Ok(answer)
 }
 
-/// A clock that stands still: all of a call happens at the moment the guest first asks.
+/// A clock that stands still, unless a real one is granted: all of a call happens at the moment the
+/// guest first asks. Waiting takes no time on either.
 fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answer> {
-    let wall_ms = cx.data_mut().wall_ms();
+    let shared = &cx.data().shared;
+    let (wall_ms, nanos) = if shared.grants.wall_clock {
+        let since = u64::try_from(shared.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        (shared.clock.wall_ms(), since)
+    } else {
+        let wall_ms = cx.data_mut().wall_ms();
+        (wall_ms, wall_ms * 1_000_000)
+    };
     let datetime = |seconds, nanoseconds| {
         Answer::Value(Val::Record(vec![
             ("seconds".into(), Val::U64(seconds)),
@@ -166,7 +174,7 @@ fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answe
         ]))
     };
     Ok(match (interface, name) {
-        ("clocks/monotonic-clock", "now") => Val::U64(wall_ms * 1_000_000).into(),
+        ("clocks/monotonic-clock", "now") => Val::U64(nanos).into(),
         ("clocks/monotonic-clock", "resolution") => Val::U64(1_000_000).into(),
         (_, "now") => {
             let millis = u32::try_from(wall_ms % 1000).unwrap_or(0);
@@ -244,9 +252,9 @@ fn write(cx: &mut Cx<'_>, params: &[Val]) -> wasmtime::Result<()> {
 fn random(cx: &mut Cx<'_>, name: &str, params: &[Val]) -> wasmtime::Result<Answer> {
     let guest = cx.data_mut();
     Ok(match name {
-        "get-random-u64" | "get-insecure-random-u64" => Val::U64(guest.random.bits()).into(),
+        "get-random-u64" | "get-insecure-random-u64" => Val::U64(bits(guest)?).into(),
         "insecure-seed" | "get-insecure-seed" => {
-            let seed = [guest.random.bits(), guest.random.bits()];
+            let seed = [bits(guest)?, bits(guest)?];
             Val::Tuple(seed.map(Val::U64).into()).into()
         }
         "get-random-bytes" | "get-insecure-random-bytes" => {
@@ -260,11 +268,26 @@ fn random(cx: &mut Cx<'_>, name: &str, params: &[Val]) -> wasmtime::Result<Answe
                     return Err(LimitReached::new(Limit::Random, allowed).into());
                 }
             }
-            let bytes = (0..*count).map(|_| Val::U8((guest.random.bits() >> 56) as u8));
-            Val::List(bytes.collect()).into()
+            let count = usize::try_from(*count).unwrap_or(usize::MAX);
+            let mut bytes = Vec::with_capacity(count);
+            while bytes.len() < count {
+                let more = bits(guest)?.to_le_bytes().map(Val::U8);
+                bytes.extend(more.into_iter().take(count - bytes.len()));
+            }
+            Val::List(bytes).into()
         }
         _ => Answer::Refused,
     })
+}
+
+/// 64 random bits: of the system if that is granted, else from the instance's seed.
+fn bits(guest: &Guest) -> wasmtime::Result<u64> {
+    if !guest.shared.grants.random {
+        return Ok(guest.random.bits());
+    }
+    let id = guest.shared.chance.id()?;
+    let (low, _) = id.split_at(8);
+    Ok(u64::from_le_bytes(low.try_into().unwrap_or_default()))
 }
 
 /// A handle of the host's for the guest to own.

@@ -121,7 +121,7 @@ fn what_cannot_work_is_told_with_its_place() {
     assert_eq!(keys, expected.map(|key| format!("handlers.x.{key}")));
     let later = read(vec![
         ("component", "x.wasm".into()),
-        ("grants", inline(vec![])),
+        ("on-breaker", inline(vec![])),
     ]);
     assert_eq!(later.unwrap_err()[0].message, "not in this version");
 }

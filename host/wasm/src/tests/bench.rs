@@ -17,6 +17,7 @@ async fn cost_of_a_call() {
         part: &plant,
         attempt: 1,
         received_ms: 1,
+        states: &Stateless,
     };
     for events in [1, 100, 1000] {
         let mut builder = BatchBuilder::default();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::*;
 
 /// A packed guest that calls `$call` in every call and passes one event.
-fn caller(imports: &str, lowered: &str, module_imports: &str, body: &str) -> String {
+pub(super) fn caller(imports: &str, lowered: &str, module_imports: &str, body: &str) -> String {
     PUPPET
         .replacen("(core module $m", &format!("{imports} (core module $libc (memory (export \"memory\") 2)
             (global $at (mut i32) (i32.const 4096))
@@ -142,7 +142,7 @@ async fn a_call_that_takes_time_without_using_it_ends_at_its_deadline() {
 }
 
 /// Makes every unnamed memory access one of the guest's own memory.
-fn own_memory(wat: &str) -> String {
+pub(super) fn own_memory(wat: &str) -> String {
     let (head, body) = wat.split_once("(core module $m").unwrap();
     let mut body = body.replacen(
         "(memory (export \"memory\") 4)",
@@ -150,7 +150,7 @@ fn own_memory(wat: &str) -> String {
         1,
     );
     for access in ["i32.store16", "i32.store", "i32.load8_u", "i32.load"] {
-        for next in [" (", " offset"] {
+        for next in [" (", " offset", "\n"] {
             body = body.replace(&format!("{access}{next}"), &format!("{access} $own{next}"));
         }
     }
