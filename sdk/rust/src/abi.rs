@@ -20,14 +20,26 @@ use std::{
 use crate::{Batch, Failure, Verdicts};
 
 pub(crate) mod imports;
+mod timer;
+
+pub use timer::tick;
 
 /// The type of the world `packed-interceptor-handler`, for the linker that makes the component. The
 /// attribute puts it into the handler's own crate: there no linker leaves it out.
 pub const WORLD: [u8; include_bytes!("abi/world.bin").len()] = *include_bytes!("abi/world.bin");
 
+/// The type of the world `imports`, which goes with every other: what of it is not used is not
+/// imported.
+pub const IMPORTS: [u8; include_bytes!("abi/imports.bin").len()] =
+    *include_bytes!("abi/imports.bin");
+
+/// The type of the world `timer-handler`.
+pub const TIMER: [u8; include_bytes!("abi/timer.bin").len()] = *include_bytes!("abi/timer.bin");
+
 /// What lives from one call to the next.
 struct Kept {
     verdicts: Verdicts,
+    ticked: timer::Ticked,
     failure: Option<Failure>,
     result: [u32; 6],
     constructed: bool,
@@ -62,10 +74,8 @@ pub unsafe fn intercept(
             Lowered::new(events, events_len),
         )
     };
-    // SAFETY: there is one thread, the host never enters an instance twice, and a handler cannot
-    // reach this function or `KEPT`. So this is the only reference.
-    let kept = unsafe { &mut *KEPT.0.get() }.get_or_insert_with(Kept::new);
-    kept.construct();
+    // SAFETY: as the function wants it.
+    let kept = unsafe { kept() };
     kept.verdicts.begin();
     kept.failure = Batch::parse(&index, &events)
         .and_then(|batch| handler(&batch, &mut kept.verdicts))
@@ -73,10 +83,23 @@ pub unsafe fn intercept(
     kept.lower()
 }
 
+/// What lives from one call to the next, ready for a call.
+///
+/// # Safety
+/// Only at the start of a call of the host's.
+unsafe fn kept() -> &'static mut Kept {
+    // SAFETY: there is one thread, the host never enters an instance twice, and a handler cannot
+    // reach this function or `KEPT`. So this is the only reference.
+    let kept = unsafe { &mut *KEPT.0.get() }.get_or_insert_with(Kept::new);
+    kept.construct();
+    kept
+}
+
 impl Kept {
     fn new() -> Self {
         Self {
             verdicts: Verdicts::default(),
+            ticked: timer::Ticked::default(),
             failure: None,
             result: [0; 6],
             constructed: false,
@@ -104,25 +127,26 @@ impl Kept {
                 let answer = self.verdicts.finish();
                 [0, address(answer), length(answer), 0, 0, 0]
             }
-            Some(Failure::Retry { reason, after }) => {
-                let after = after.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
-                let reason = reason.as_bytes();
-                let given = u32::from(after.is_some());
-                [
-                    1,
-                    0,
-                    address(reason),
-                    length(reason),
-                    given,
-                    after.unwrap_or(0),
-                ]
-            }
-            Some(Failure::Fatal(reason)) => {
-                let reason = reason.as_bytes();
-                [1, 1, address(reason), length(reason), 0, 0]
-            }
+            Some(failure) => lower_failure(failure),
         };
         self.result.as_ptr().cast()
+    }
+}
+
+/// The result of a call that failed.
+fn lower_failure(failure: &Failure) -> [u32; 6] {
+    match failure {
+        Failure::Retry { reason, after } => {
+            let after = after.map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+            let reason = reason.as_bytes();
+            let given = u32::from(after.is_some());
+            let after = after.unwrap_or(0);
+            [1, 0, address(reason), length(reason), given, after]
+        }
+        Failure::Fatal(reason) => {
+            let reason = reason.as_bytes();
+            [1, 1, address(reason), length(reason), 0, 0]
+        }
     }
 }
 
@@ -166,13 +190,24 @@ pub(crate) unsafe extern "C" fn cabi_realloc(
 pub(crate) struct Lowered {
     at: *mut u8,
     len: usize,
+    align: usize,
 }
 
 impl Lowered {
     /// # Safety
     /// `at` is a list of `len` bytes that was lowered with `cabi_realloc` and is ours.
     pub(crate) unsafe fn new(at: *mut u8, len: usize) -> Self {
-        Self { at, len }
+        let align = 1;
+        Self { at, len, align }
+    }
+
+    /// A list of what is made of 32-bit words.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new), with `len` the bytes of all elements.
+    pub(crate) unsafe fn words(at: *mut u8, len: usize) -> Self {
+        let align = 4;
+        Self { at, len, align }
     }
 }
 
@@ -183,7 +218,7 @@ impl Deref for Lowered {
         if self.len == 0 {
             return &[];
         }
-        // SAFETY: promised in `new`; nobody writes to it.
+        // SAFETY: promised when it was made; nobody writes to it.
         unsafe { slice::from_raw_parts(self.at, self.len) }
     }
 }
@@ -191,9 +226,9 @@ impl Deref for Lowered {
 impl Drop for Lowered {
     fn drop(&mut self) {
         if self.len > 0
-            && let Ok(layout) = Layout::array::<u8>(self.len)
+            && let Ok(layout) = Layout::from_size_align(self.len, self.align)
         {
-            // SAFETY: promised in `new`; it was not released before.
+            // SAFETY: promised when it was made; it was not released before.
             unsafe { System.dealloc(self.at, layout) }
         }
     }

@@ -23,10 +23,14 @@
 //! with parsed settings) is a cache and nothing more. Settings never change while an instance
 //! lives.
 //!
+//! **State and time.** What must outlive an instance belongs into [`state`]: it is committed with
+//! the events. `#[timer]` beside the interceptor makes a function that is called although no event
+//! came. Both, and what [`lookup`] and [`secrets`] read, is granted by the operator, line by line.
+//!
 //! **Memory.** With the feature `arena` (on by default) small allocations come from [`arena`]: an
 //! allocator for many short-lived values. It needs no care: what outlives a call stays valid.
 //!
-//! This crate never touches files, sockets or clocks, and has no dependencies.
+//! This crate never touches files or sockets, and has no dependencies.
 
 #[cfg(target_arch = "wasm32")]
 mod abi;
@@ -45,12 +49,18 @@ pub mod metrics;
 pub mod settings;
 pub mod text;
 
+pub mod clock;
+pub mod lookup;
+pub mod random;
+pub mod secrets;
+pub mod state;
+
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
 pub use batch::{Batch, Event, Events, Headers};
 pub use failure::Failure;
-pub use levada_sdk_macros::interceptor;
+pub use levada_sdk_macros::{interceptor, timer};
 pub use verdict::{IntoVerdict, NewEvent, Patch, Verdict};
 pub use verdicts::Verdicts;
 
@@ -58,7 +68,7 @@ pub use verdicts::Verdicts;
 #[doc(hidden)]
 pub mod internals {
     #[cfg(target_arch = "wasm32")]
-    pub use crate::abi::{WORLD, intercept};
+    pub use crate::abi::{IMPORTS, TIMER, WORLD, intercept, tick};
     pub use crate::verdicts::each;
 }
 
@@ -91,10 +101,43 @@ macro_rules! __export_batch {
             static WORLD: [u8; $crate::internals::WORLD.len()] = $crate::internals::WORLD;
 
             #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:imports")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static IMPORTS: [u8; $crate::internals::IMPORTS.len()] = $crate::internals::IMPORTS;
+
+            #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "levada:handler/packed-interceptor@0.1.0#intercept")]
             unsafe extern "C" fn intercept(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
                 // SAFETY: only the host calls this, with two lists that it lowered for this call.
                 unsafe { $crate::internals::intercept(a, b, c, d, $function) }
+            }
+
+            // The types are checked on every target.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: Shape = $function;
+        };
+    };
+}
+
+/// Exports a function as the timer.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_timer {
+    ($function:ident) => {
+        const _: () = {
+            /// The function as the host calls it.
+            type Shape = fn() -> Result<Vec<$crate::NewEvent>, $crate::Failure>;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:timer-handler")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static TIMER: [u8; $crate::internals::TIMER.len()] = $crate::internals::TIMER;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "levada:handler/timer@0.1.0#tick")]
+            unsafe extern "C" fn tick() -> *const u8 {
+                // SAFETY: only the host calls this.
+                unsafe { $crate::internals::tick($function) }
             }
 
             // The types are checked on every target.

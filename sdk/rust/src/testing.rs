@@ -19,12 +19,16 @@
 //! assert_eq!(results[1].discarded(), Some("not a warning"));
 //! ```
 //!
-//! Settings, log and metrics belong to the thread, as each test has its own.
+//! Settings, state, log and metrics belong to the thread, as each test has its own. A call that
+//! fails has changed no state, as with a host.
 
 mod answer;
 pub(crate) mod host;
 mod input;
 
 pub use answer::{BrokenAnswer, EventOut, Outcome};
-pub use host::{clear, log_lines, metric, set_attempt, set_received_ms, set_setting};
-pub use input::{Input, NotHandled};
+pub use host::{
+    clear, log_lines, metric, set_attempt, set_now_ms, set_received_ms, set_row, set_secret,
+    set_setting,
+};
+pub use input::{Input, NotHandled, tick};

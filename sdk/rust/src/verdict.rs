@@ -262,13 +262,11 @@ impl NewEvent {
     }
 
     /// The headers, in the order they were set.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn header_pairs(&self) -> &[(String, String)] {
         &self.headers
     }
 
     /// The body.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn body_bytes(&self) -> &[u8] {
         &self.body
     }

@@ -24,6 +24,28 @@ pub fn interceptor(arguments: TokenStream, item: TokenStream) -> TokenStream {
     out
 }
 
+/// Makes a function the timer of this component, beside its interceptor.
+///
+/// `#[timer]` stands on a function `fn() -> Result<Vec<NewEvent>, Failure>`. The events go on behind
+/// the handler, and are committed with what the function wrote to its state. How often it is called
+/// is the operator's: `every` in the configuration. A component has one timer.
+#[proc_macro_attribute]
+pub fn timer(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let export = match arguments.into_iter().next() {
+        None => function(&item).map(|name| export("__export_timer", name)),
+        Some(other) => Err(Mistake {
+            at: other.span(),
+            text: "expected `#[timer]`: how often it is called is in the configuration",
+        }),
+    };
+    let mut out = item;
+    match export {
+        Ok(export) => out.extend(export),
+        Err(mistake) => out.extend(mistake.report()),
+    }
+    out
+}
+
 /// What the compiler is to say, and where.
 struct Mistake {
     at: Span,
@@ -51,7 +73,7 @@ fn function(item: &TokenStream) -> Result<Ident, Mistake> {
             TokenTree::Ident(word) if word.to_string() == "async" => {
                 return Err(Mistake {
                     at: word.span(),
-                    text: "an interceptor is not async: what it calls waits for it",
+                    text: "a handler is not async: what it calls waits for it",
                 });
             }
             TokenTree::Ident(word) if word.to_string() == "fn" => {
@@ -72,7 +94,7 @@ fn function(item: &TokenStream) -> Result<Ident, Mistake> {
     }
     Err(Mistake {
         at: Span::call_site(),
-        text: "`#[interceptor]` stands on a function",
+        text: "the attribute stands on a function",
     })
 }
 
@@ -82,7 +104,7 @@ fn generic(rest: &mut impl Iterator<Item = TokenTree>, name: Ident) -> Result<Id
         Some(TokenTree::Punct(mark)) if mark.as_char() == '\'' => Ok(name),
         _ => Err(Mistake {
             at: name.span(),
-            text: "an interceptor has no type parameters",
+            text: "a handler has no type parameters",
         }),
     }
 }

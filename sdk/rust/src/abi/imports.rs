@@ -1,5 +1,9 @@
 //! What the host offers, as raw imports.
 
+mod granted;
+
+pub(crate) use granted::*;
+
 use super::Lowered;
 
 #[link(wasm_import_module = "levada:handler/call@0.1.0")]
@@ -128,6 +132,12 @@ fn string(call: impl FnOnce(*mut [u32; 3])) -> String {
 
 /// Calls an import that returns an optional string.
 fn optional_string(call: impl FnOnce(*mut [u32; 3])) -> Option<String> {
+    let list = optional_list(call)?;
+    Some(String::from_utf8_lossy(&list).into_owned())
+}
+
+/// Calls an import that returns an optional list.
+fn optional_list(call: impl FnOnce(*mut [u32; 3])) -> Option<Lowered> {
     let mut out = [0; 3];
     call(&raw mut out);
     // The first byte says whether there is one; the others of its word are free.
@@ -135,6 +145,5 @@ fn optional_string(call: impl FnOnce(*mut [u32; 3])) -> Option<String> {
         return None;
     }
     // SAFETY: the host lowered a list for this call: its address and its length.
-    let list = unsafe { Lowered::new(out[1] as *mut u8, out[2] as usize) };
-    Some(String::from_utf8_lossy(&list).into_owned())
+    Some(unsafe { Lowered::new(out[1] as *mut u8, out[2] as usize) })
 }

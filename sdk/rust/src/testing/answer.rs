@@ -76,7 +76,7 @@ impl EventOut {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    fn of(event: &NewEvent) -> Self {
+    pub(super) fn of(event: &NewEvent) -> Self {
         Self {
             headers: event.header_pairs().iter().cloned().collect(),
             body: event.body_bytes().to_vec(),

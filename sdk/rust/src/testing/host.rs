@@ -11,7 +11,15 @@ struct Host {
     metrics: BTreeMap<String, f64>,
     attempt: Option<u32>,
     received_ms: f64,
+    now_ms: u64,
+    random: u64,
+    state: State,
+    tables: BTreeMap<(String, String), Vec<(String, String)>>,
+    secrets: BTreeMap<String, String>,
 }
+
+/// Values with the time at which they are gone.
+pub(super) type State = BTreeMap<String, (Vec<u8>, Option<u64>)>;
 
 thread_local! {
     static HOST: RefCell<Host> = RefCell::default();
@@ -32,6 +40,34 @@ pub fn set_received_ms(time: f64) {
     HOST.with_borrow_mut(|host| host.received_ms = time);
 }
 
+/// What [`crate::clock::now_ms`] is to say, and by what time to live is counted; 0 if it is not set.
+pub fn set_now_ms(now: u64) {
+    HOST.with_borrow_mut(|host| host.now_ms = now);
+}
+
+/// Gives this thread's handler a row of a table.
+pub fn set_row<'a>(table: &str, key: &str, columns: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let row = columns.into_iter().map(own).collect();
+    let key = (table.to_owned(), key.to_owned());
+    HOST.with_borrow_mut(|host| host.tables.insert(key, row));
+}
+
+/// Gives this thread's handler a secret.
+pub fn set_secret(name: &str, secret: &str) {
+    let (name, secret) = (name.to_owned(), secret.to_owned());
+    HOST.with_borrow_mut(|host| host.secrets.insert(name, secret));
+}
+
+/// The state as it is, to be put back if a call fails.
+pub(super) fn state() -> State {
+    HOST.with_borrow(|host| host.state.clone())
+}
+
+pub(super) fn put_back(state: State) {
+    HOST.with_borrow_mut(|host| host.state = state);
+}
+
 /// The lines that this thread's handler wrote.
 #[must_use]
 pub fn log_lines() -> Vec<(Level, String)> {
@@ -44,7 +80,7 @@ pub fn metric(name: &str) -> Option<f64> {
     HOST.with_borrow(|host| host.metrics.get(name).copied())
 }
 
-/// Forgets settings, log and metrics of this thread.
+/// Forgets everything that was set and written on this thread.
 pub fn clear() {
     HOST.with_borrow_mut(|host| *host = Host::default());
 }
@@ -136,4 +172,81 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+impl Host {
+    fn alive(&mut self) -> &mut State {
+        let now = self.now_ms;
+        self.state
+            .retain(|_, (_, until)| until.is_none_or(|until| until > now));
+        &mut self.state
+    }
+
+    fn after(&self, seconds: u32) -> u64 {
+        self.now_ms + u64::from(seconds) * 1000
+    }
+}
+
+pub(crate) fn state_get(key: &str) -> Option<Vec<u8>> {
+    HOST.with_borrow_mut(|host| host.alive().get(key).map(|(value, _)| value.clone()))
+}
+
+pub(crate) fn state_set(key: &str, value: &[u8], ttl_s: Option<u32>) -> Result<(), String> {
+    HOST.with_borrow_mut(|host| {
+        let until = ttl_s.map(|seconds| host.after(seconds));
+        host.alive().insert(key.to_owned(), (value.to_vec(), until));
+    });
+    Ok(())
+}
+
+pub(crate) fn state_remove(key: &str) {
+    HOST.with_borrow_mut(|host| host.alive().remove(key));
+}
+
+pub(crate) fn state_increment(key: &str, by: f64, ttl_s: Option<u32>) -> Result<f64, String> {
+    HOST.with_borrow_mut(|host| {
+        let until = ttl_s.map(|seconds| host.after(seconds));
+        let before = host.alive().get(key).cloned();
+        let (text, old) = before.unwrap_or_else(|| (b"0".to_vec(), None));
+        let number = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.parse::<f64>().ok());
+        let sum = number.ok_or_else(|| format!("what is kept under `{key}` is no number"))? + by;
+        let value = (sum.to_string().into_bytes(), until.or(old));
+        host.state.insert(key.to_owned(), value);
+        Ok(sum)
+    })
+}
+
+pub(crate) fn state_keys(prefix: &str, after: Option<&str>, limit: u32) -> Vec<String> {
+    HOST.with_borrow_mut(|host| {
+        let keys = host.alive().keys();
+        let wanted = keys.filter(|key| key.starts_with(prefix));
+        let rest = wanted.filter(|key| after.is_none_or(|after| key.as_str() > after));
+        rest.take(limit.min(1000) as usize).cloned().collect()
+    })
+}
+
+pub(crate) fn find(table: &str, key: &str) -> Option<Vec<(String, String)>> {
+    let key = (table.to_owned(), key.to_owned());
+    HOST.with_borrow(|host| host.tables.get(&key).cloned())
+}
+
+pub(crate) fn secret(name: &str) -> Option<String> {
+    HOST.with_borrow(|host| host.secrets.get(name).cloned())
+}
+
+pub(crate) fn now_ms() -> u64 {
+    HOST.with_borrow(|host| host.now_ms)
+}
+
+/// The same bytes in every run.
+pub(crate) fn fill_random(buffer: &mut [u8]) {
+    HOST.with_borrow_mut(|host| {
+        for byte in buffer {
+            host.random = host.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (host.random ^ (host.random >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *byte = mixed.to_le_bytes()[7];
+        }
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BrokenAnswer, Outcome, answer};
+use super::{BrokenAnswer, EventOut, Outcome, answer, host};
 use crate::{Batch, Event, Failure, IntoVerdict, NewEvent, Verdicts, internals};
 
 /// A batch for a test.
@@ -106,9 +106,31 @@ impl Input {
         let (index, events) = self.packed();
         let mut verdicts = Verdicts::default();
         verdicts.begin();
-        function(&Batch::parse(&index, &events)?, &mut verdicts)?;
+        let batch = Batch::parse(&index, &events)?;
+        keeping_state(|| function(&batch, &mut verdicts))?;
         Ok(verdicts.finish().to_vec())
     }
+}
+
+/// Calls a timer.
+///
+/// # Errors
+/// [`Failure`] if it said so; it has changed no state then.
+pub fn tick(
+    timer: impl FnOnce() -> Result<Vec<NewEvent>, Failure>,
+) -> Result<Vec<EventOut>, Failure> {
+    let events = keeping_state(timer)?;
+    Ok(events.iter().map(EventOut::of).collect())
+}
+
+/// Runs a call; one that fails has written nothing.
+fn keeping_state<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let before = host::state();
+    let called = call();
+    if called.is_err() {
+        host::put_back(before);
+    }
+    called
 }
 
 impl fmt::Display for NotHandled {
