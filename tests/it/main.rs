@@ -24,5 +24,6 @@ mod letters;
 mod network;
 mod readme;
 mod reload;
+mod state;
 mod tls;
 mod zstd;

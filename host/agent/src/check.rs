@@ -3,6 +3,7 @@
 use anyhow::Result;
 use levada_config::{Files, render_all, report};
 use levada_core::{Problem, Problems};
+use levada_wasm::Handlers;
 use serde::Serialize;
 
 use crate::{
@@ -78,6 +79,11 @@ async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Pr
         part, spec, place, ..
     } in &blueprint.handlers
     {
+        for remark in Handlers::remarks(spec).await {
+            let key = format!("{part}.{}", remark.key);
+            let problem = Problem::warning(Some(*place), key, remark.what);
+            problems.push(problem.help(remark.help));
+        }
         if let Err(error) = handlers.load(part, spec).await {
             let help = error.help();
             let error = anyhow::Error::from(error);

@@ -9,7 +9,10 @@ use levada_core::{
     Params,
     settings::{Field, nearest},
 };
-use levada_wasm::HandlerParams;
+use levada_wasm::{
+    BatchParams as CallParams, CredentialParams, GrantParams, HandlerParams, LimitParams,
+    LookupParams,
+};
 use serde::Serialize;
 
 use crate::{
@@ -110,12 +113,15 @@ fn everything() -> Vec<Explained> {
         one.later.extend(kind.later);
         all.push(one);
     }
-    all.push(of::<HandlerParams>(
-        "handler",
-        "handler",
-        "[handlers.NAME]",
-        vec![],
-    ));
+    let mut handler = of::<HandlerParams>("handler", "handler", "[handlers.NAME]", vec![]);
+    handler.keys.extend(nested("limits", LimitParams::fields()));
+    handler.keys.extend(nested("batch", CallParams::fields()));
+    handler.keys.extend(nested("grants", GrantParams::fields()));
+    let table = LookupParams::fields();
+    handler.keys.extend(nested("grants.lookup.TABLE", table));
+    let credential = CredentialParams::fields();
+    handler.keys.extend(nested("credentials.URL", credential));
+    all.push(handler);
     for name in ["durable", "memory"] {
         all.push(of::<ChannelParams>(
             "channel",

@@ -1,6 +1,7 @@
 //! `levada handler`: what authors and operators do with handlers.
 
 mod build;
+mod list;
 mod manifest;
 mod new;
 mod sdk;
@@ -38,6 +39,8 @@ pub(crate) enum HandlerVerb {
     New(new::NewArgs),
     /// Builds a handler's project into a component
     Build(build::BuildArgs),
+    /// Shows the handlers of a configuration, with what each may use and every limit
+    List(list::ListArgs),
     /// Shows what a component can be used as, what it imports, and what it would get
     Inspect(InspectArgs),
     /// Compiles a component from standard input; started by the agent itself
@@ -64,6 +67,7 @@ pub(crate) fn handler(args: HandlerArgs) -> Result<Exit> {
     match args.verb {
         HandlerVerb::New(args) => new::run(&args).map(|()| Exit::Ok),
         HandlerVerb::Build(args) => build::run(&args).map(|()| Exit::Ok),
+        HandlerVerb::List(args) => list::run(&args),
         HandlerVerb::Inspect(args) => inspect(&args),
         HandlerVerb::CompileChild => Ok(compile_child()),
     }
@@ -133,6 +137,7 @@ fn shown(path: &Path, seen: &Inspection) -> String {
                 import.name.clone(),
                 match &import.given {
                     Given::Always => "works, without a grant".into(),
+                    Given::Granted(line) => format!("works once it is granted: {line}"),
                     Given::Inert => "is there and does nothing".into(),
                     Given::Refused(why) => format!("REFUSED: {why}"),
                 },

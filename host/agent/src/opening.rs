@@ -12,8 +12,8 @@ use levada_core::{Stop, tasks::blocking};
 use levada_flow::{Flow, Surroundings};
 use levada_net::Inbound;
 use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, LaneSpec, StoreParams, Stores};
-use levada_wasm::{CompileBounds, Compiler, Handlers, HandlersConfig};
-use tracing::info;
+use levada_wasm::{CompileBounds, Compiler, Handlers, HandlersConfig, Remark};
+use tracing::{info, warn};
 
 use crate::{
     around::Around,
@@ -156,6 +156,9 @@ pub(crate) async fn load_one(
         Some(help) => anyhow!("{:#}; {help}", anyhow::Error::from(error)),
         None => error.into(),
     })?;
+    for Remark { key, what, help } in Handlers::remarks(&handler.spec).await {
+        warn!(part = %handler.part, key, what, help, "handler loaded all the same");
+    }
     let component = handler.spec.component.display();
     info!(part = %handler.part, %component, "handler loaded");
     Ok(LoadedHandler {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result, bail};
-use levada_core::ByteSize;
+use levada_core::{ByteSize, settings::nearest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,6 +16,9 @@ const SECTION: &str = "levada:manifest";
 
 /// The version of the section's form.
 const FORM: u32 = 1;
+
+/// What a component can be granted: the keys under `grants`.
+const USES: [&str; 6] = ["http", "lookup", "random", "secrets", "state", "wall-clock"];
 
 /// What `levada.toml` holds.
 #[derive(Debug, Default, Deserialize)]
@@ -73,8 +76,13 @@ fn parse(text: &str) -> Result<About> {
         memory,
         uses,
     } = &about.handler;
-    if let Some(interface) = uses.first() {
-        bail!("`uses`: `{interface}` is not in this version; leave the list empty");
+    if let Some(word) = uses.iter().find(|word| !USES.contains(&word.as_str())) {
+        let near = nearest(word, USES).map(|near| format!("; did you mean `{near}`?"));
+        let near = near.unwrap_or_default();
+        bail!(
+            "`uses`: there is no `{word}`, but {}{near}",
+            USES.join(", ")
+        );
     }
     if let Some(memory) = memory
         && ByteSize::parse(memory).is_none()

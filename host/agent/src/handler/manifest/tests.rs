@@ -40,7 +40,7 @@ fn the_manifest_is_found_in_the_component() {
 fn mistakes_are_named() {
     for (text, named) in [
         ("[handler]\nuse = []", "`use`"),
-        ("[handler]\nuses = [\"state\"]", "`state`"),
+        ("[handler]\nuses = [\"stat\"]", "did you mean `state`?"),
         ("[handler]\nmemory = \"much\"", "`much`"),
         ("[handler]\nlowest-host = \"new\"", "`new`"),
         ("[handlers]", "`handlers`"),
