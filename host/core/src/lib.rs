@@ -42,7 +42,7 @@ pub use origin::{Incarnation, OriginId, Origins, Positions};
 pub use peer::{Contact, Peer};
 pub use selector::{Route, Selector};
 pub use settings::{Params, Problem, Problems, Secret, Table, Value};
-pub use sink::{Delivery, OpenError, Sink, SinkError};
+pub use sink::{Delivery, OpenError, Reject, Sink, SinkError};
 pub use source::{Ingest, Put, PutError, Source, SourceError};
 pub use state::{StateChange, States};
 pub use stop::{Stop, Stopper};

@@ -57,14 +57,41 @@ pub trait Sink: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
     pub outcomes: Outcomes,
-    /// Why events are rejected: one reason for each `Dead` among the outcomes, in order.
-    pub rejects: Vec<String>,
+    /// Why events are rejected: one for each `Dead` among the outcomes, in order.
+    pub rejects: Vec<Reject>,
     /// The sink's own progress, committed with the settlement.
     pub marks: Vec<MarkWrite>,
     /// Whether the sink needs [`Sink::settled`] once the settlement is on disk.
     pub confirm: bool,
     /// When to try the events to retry again; `None` leaves it to the runner's back-off.
     pub retry_after: Option<Duration>,
+    /// Why they are to be tried again, in one line.
+    pub retry_why: Option<String>,
+}
+
+/// Why an event is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reject {
+    /// In one line.
+    pub reason: String,
+    /// The limit that a handler hit, in the words of the limits table.
+    pub limit: Option<String>,
+    /// The guest's backtrace, if there was one.
+    pub backtrace: Option<String>,
+    /// The digest of the handler's component, as `sha256:<hex>`.
+    pub handler: Option<String>,
+    /// How often it was tried, if that is more than its leases.
+    pub attempts: Option<u32>,
+}
+
+impl From<String> for Reject {
+    /// A reason, and no handler.
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            ..Self::default()
+        }
+    }
 }
 
 impl Delivery {

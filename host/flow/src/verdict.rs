@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use levada_core::{
-    Counter, DeadLetter, Delivery, Effects, Lease, MarkWrite, Outcome, Outcomes, PartId,
+    Counter, DeadLetter, Delivery, Effects, Lease, MarkWrite, Outcome, Outcomes, PartId, Reject,
     Settlement, SinkError, ledger::channel_part,
 };
 
@@ -115,6 +115,7 @@ impl Case<'_> {
             marks,
             confirm,
             retry_after,
+            retry_why,
         } = delivery;
         if outcomes == Outcomes::Done && !attempts.is_limited() {
             let tally = Tally {
@@ -130,13 +131,14 @@ impl Case<'_> {
             };
         }
         let mut each: Vec<_> = (0..events).map(|n| outcomes.get(n)).collect();
-        let mut reasons = rejects.into_iter();
+        let mut rejects = rejects.into_iter();
         let mut given_up = self.give_up(&mut each, attempts);
         let mut effects = Effects::default();
         for n in (0..events).filter(|n| each[*n] == Outcome::Dead) {
-            let reason = given_up.remove(&n).or_else(|| reasons.next());
-            let reason = reason.unwrap_or_else(|| "no reason given".into());
-            effects.dead_letters.push(self.letter(n, reason));
+            let given_up = given_up.remove(&n).map(Reject::from);
+            let reject = given_up.or_else(|| rejects.next());
+            let reject = reject.unwrap_or_else(|| String::from("no reason given").into());
+            effects.dead_letters.push(self.letter(n, reject));
         }
         let tally = Tally::of(&each);
         let channel = channel_part(&self.lease.channel);
@@ -144,7 +146,11 @@ impl Case<'_> {
         let then = if tally.retry == 0 {
             Then::GoOn
         } else {
-            let error = format!("{} of {events} events are to be tried again", tally.retry);
+            let mut error = format!("{} of {events} events are to be tried again", tally.retry);
+            if let Some(why) = retry_why {
+                error.push_str(": ");
+                error.push_str(&why);
+            }
             Then::Hold {
                 why: Why::Refused,
                 after: retry_after,
@@ -187,18 +193,25 @@ impl Case<'_> {
         given_up
     }
 
-    fn letter(&self, n: usize, reason: String) -> DeadLetter {
+    fn letter(&self, n: usize, reject: Reject) -> DeadLetter {
         let lease = self.lease;
+        let Reject {
+            reason,
+            limit,
+            backtrace,
+            handler,
+            attempts,
+        } = reject;
         DeadLetter {
             event: lease.batch.event_bytes(n).unwrap_or_default(),
             origin: lease.batch.origins().get(n),
             part: self.part.clone(),
             flow: channel_part(&lease.channel),
             reason,
-            limit: None,
-            backtrace: None,
-            handler: None,
-            attempts: lease.attempts.saturating_add(1),
+            limit,
+            backtrace,
+            handler,
+            attempts: attempts.unwrap_or_else(|| lease.attempts.saturating_add(1)),
             at_ms: self.now_ms,
         }
     }

@@ -160,7 +160,7 @@ impl Sink for AvroSink {
         let dead = outcomes.len() - landed.done;
         let lengths = lease.batch.lengths().skip(landed.done).take(dead);
         let rejects = lengths
-            .map(|bytes| self.too_large(bytes as usize))
+            .map(|bytes| self.too_large(bytes as usize).into())
             .collect();
         outcomes.resize(lease.batch.len(), Outcome::Retry);
         Ok(Delivery {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use levada_core::{Counter, Delivery, MarkWrite, Outcome, Outcomes, SinkError};
+use levada_core::{Counter, Delivery, MarkWrite, Outcome, Outcomes, Reject, SinkError};
 use tokio::time::{self, Instant};
 
 use super::{bodies, eventually, fake_parts::FakeSink, fake_store::FakeStore, part, run};
@@ -50,7 +50,8 @@ async fn each_event_has_its_own_outcome() {
                 return Ok(Delivery::done());
             }
             // The fifth outcome is missing: it counts as retry.
-            let rejects = vec!["too old".into(), "no such index".into()];
+            let rejects = ["too old", "no such index"].map(String::from);
+            let rejects = rejects.map(Reject::from).into();
             Ok(Delivery {
                 outcomes: Outcomes::Each(each),
                 rejects,

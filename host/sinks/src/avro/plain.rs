@@ -25,7 +25,7 @@ impl AvroSink {
             let count = codec::fitting(batch.lengths().skip(from), max_frame);
             if count == 0 {
                 let bytes = batch.event_bytes(from).map_or(0, |event| event.len());
-                rejects.push(self.too_large(bytes));
+                rejects.push(self.too_large(bytes).into());
                 outcomes.push(Outcome::Dead);
                 continue;
             }

@@ -238,7 +238,7 @@ async fn a_large_batch_is_sent_in_parts_and_an_event_that_fits_none_is_rejected(
     assert_eq!(delivery.outcomes, Outcomes::Each(outcomes.into()));
     assert_eq!(delivery.rejects.len(), 1);
     assert!(
-        delivery.rejects[0].contains("70009 bytes"),
+        delivery.rejects[0].reason.contains("70009 bytes"),
         "{:?}",
         delivery.rejects
     );
