@@ -17,8 +17,9 @@ use std::{
     ptr, slice,
 };
 
-use crate::{Batch, Failure, Verdicts};
+use crate::{Batch, Failure, Outcomes, Verdicts};
 
+pub(crate) mod http;
 pub(crate) mod imports;
 mod timer;
 
@@ -36,10 +37,14 @@ pub const IMPORTS: [u8; include_bytes!("abi/imports.bin").len()] =
 /// The type of the world `timer-handler`.
 pub const TIMER: [u8; include_bytes!("abi/timer.bin").len()] = *include_bytes!("abi/timer.bin");
 
+/// The type of the world `packed-sink-handler`.
+pub const SINK: [u8; include_bytes!("abi/sink.bin").len()] = *include_bytes!("abi/sink.bin");
+
 /// What lives from one call to the next.
 struct Kept {
     verdicts: Verdicts,
     ticked: timer::Ticked,
+    outcomes: Outcomes,
     failure: Option<Failure>,
     result: [u32; 6],
     constructed: bool,
@@ -68,19 +73,55 @@ pub unsafe fn intercept(
     handler: impl FnOnce(&Batch<'_>, &mut Verdicts) -> Result<(), Failure>,
 ) -> *const u8 {
     // SAFETY: the caller's promise.
-    let (index, events) = unsafe {
-        (
-            Lowered::new(index, index_len),
-            Lowered::new(events, events_len),
-        )
-    };
-    // SAFETY: as the function wants it.
-    let kept = unsafe { kept() };
+    let (index, events, kept) = unsafe { enter((index, index_len), (events, events_len)) };
     kept.verdicts.begin();
     kept.failure = Batch::parse(&index, &events)
         .and_then(|batch| handler(&batch, &mut kept.verdicts))
         .err();
-    kept.lower()
+    kept.result = lower(kept.failure.as_ref(), kept.verdicts.finish());
+    kept.result.as_ptr().cast()
+}
+
+/// Answers one call of `packed-sink.deliver`, in the same way.
+///
+/// # Safety
+/// Only for the host, with two lists that were lowered for this call with `cabi_realloc`.
+#[inline]
+pub unsafe fn deliver(
+    index: *mut u8,
+    index_len: usize,
+    events: *mut u8,
+    events_len: usize,
+    handler: impl FnOnce(&Batch<'_>, &mut Outcomes) -> Result<(), Failure>,
+) -> *const u8 {
+    // SAFETY: the caller's promise.
+    let (index, events, kept) = unsafe { enter((index, index_len), (events, events_len)) };
+    kept.outcomes.begin();
+    kept.failure = Batch::parse(&index, &events)
+        .and_then(|batch| handler(&batch, &mut kept.outcomes))
+        .err();
+    kept.result = lower(kept.failure.as_ref(), kept.outcomes.finish());
+    kept.result.as_ptr().cast()
+}
+
+/// Takes the two lists of a call, and what is kept.
+///
+/// # Safety
+/// As for [`intercept`]; what was kept by an earlier call is not used any more.
+unsafe fn enter(
+    index: (*mut u8, usize),
+    events: (*mut u8, usize),
+) -> (Lowered, Lowered, &'static mut Kept) {
+    // SAFETY: the caller's promise.
+    let (index, events) = unsafe {
+        (
+            Lowered::new(index.0, index.1),
+            Lowered::new(events.0, events.1),
+        )
+    };
+    // SAFETY: as the function wants it.
+    let kept = unsafe { kept() };
+    (index, events, kept)
 }
 
 /// What lives from one call to the next, ready for a call.
@@ -100,6 +141,7 @@ impl Kept {
         Self {
             verdicts: Verdicts::default(),
             ticked: timer::Ticked::default(),
+            outcomes: Outcomes::default(),
             failure: None,
             result: [0; 6],
             constructed: false,
@@ -118,18 +160,14 @@ impl Kept {
             unsafe { __wasm_call_ctors() };
         }
     }
+}
 
-    /// Writes the result as the canonical ABI wants it: a `u8` that says which case, then its
-    /// payload. Everything is aligned to 4, and the bytes between are free.
-    fn lower(&mut self) -> *const u8 {
-        self.result = match &self.failure {
-            None => {
-                let answer = self.verdicts.finish();
-                [0, address(answer), length(answer), 0, 0, 0]
-            }
-            Some(failure) => lower_failure(failure),
-        };
-        self.result.as_ptr().cast()
+/// The result as the canonical ABI wants it: a `u8` that says which case, then its payload.
+/// Everything is aligned to 4, and the bytes between are free.
+fn lower(failure: Option<&Failure>, answer: &[u8]) -> [u32; 6] {
+    match failure {
+        None => [0, address(answer), length(answer), 0, 0, 0],
+        Some(failure) => lower_failure(failure),
     }
 }
 

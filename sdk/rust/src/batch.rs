@@ -1,6 +1,6 @@
 //! Views of the batch where the host put it: nothing is copied or decoded ahead.
 
-use std::str;
+use std::{fmt, str};
 
 use crate::Failure;
 
@@ -10,8 +10,12 @@ const VERSION: u8 = 1;
 /// Bytes before the first record of the index.
 const INDEX_HEAD: usize = 8;
 
-/// Bytes of a record that are known here; longer records are stepped over.
+/// Bytes of a record that are known here, without and with the id; longer records are stepped over.
 const RECORD: usize = 16;
+const RECORD_WITH_ID: usize = 48;
+
+/// The flag of an index whose records have ids.
+const WITH_IDS: u8 = 1;
 
 /// A batch of events.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +23,7 @@ pub struct Batch<'a> {
     records: &'a [u8],
     stride: usize,
     count: usize,
+    with_ids: bool,
     events: &'a [u8],
 }
 
@@ -29,6 +34,18 @@ pub struct Event<'a> {
     pairs: &'a [u8],
     headers: u32,
     body: &'a [u8],
+    id: Option<Id>,
+}
+
+/// Who an event is: given once, where it was first stored, and the same for every attempt and for
+/// ever. Shown as `<32 hex digits>-<sequence>.<child>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// One life of the store that gave it.
+    pub incarnation: [u8; 16],
+    pub sequence: u64,
+    /// Counts the events that one was split into; 0 is the event itself.
+    pub child: u32,
 }
 
 /// The events of a batch, in order.
@@ -52,7 +69,7 @@ impl<'a> Batch<'a> {
     /// [`Failure::Fatal`] if the form is not the one that is known here, which a host never gives.
     pub(crate) fn parse(index: &'a [u8], events: &'a [u8]) -> Result<Self, Failure> {
         let head = index.first_chunk::<INDEX_HEAD>();
-        let Some(&[version, _flags, s0, s1, c0, c1, c2, c3]) = head else {
+        let Some(&[version, flags, s0, s1, c0, c1, c2, c3]) = head else {
             return Err(Failure::fatal("the batch's index is cut short"));
         };
         let stride = usize::from(u16::from_le_bytes([s0, s1]));
@@ -71,6 +88,7 @@ impl<'a> Batch<'a> {
             records,
             stride,
             count,
+            with_ids: flags & WITH_IDS != 0 && stride >= RECORD_WITH_ID,
             events,
         })
     }
@@ -111,6 +129,22 @@ impl<'a> Batch<'a> {
                 .get(body..)
                 .and_then(|rest| rest.get(..size))
                 .unwrap_or_default(),
+            id: if self.with_ids { self.id(n) } else { None },
+        })
+    }
+
+    /// The id in the `n`-th record.
+    fn id(&self, n: usize) -> Option<Id> {
+        let record = self
+            .records
+            .get(n * self.stride..)?
+            .first_chunk::<RECORD_WITH_ID>()?;
+        let (_, id) = record.split_last_chunk::<32>()?;
+        let (incarnation, rest) = id.split_first_chunk::<16>()?;
+        Some(Id {
+            incarnation: *incarnation,
+            sequence: u64::from_le_bytes(*rest.get(4..)?.first_chunk()?),
+            child: u32::from_le_bytes(*rest.last_chunk()?),
         })
     }
 
@@ -182,10 +216,25 @@ impl<'a> Event<'a> {
         self.body
     }
 
+    /// Who the event is; nothing for an interceptor, and where events have no ids, in a memory
+    /// channel.
+    #[must_use]
+    pub fn id(&self) -> Option<Id> {
+        self.id
+    }
+
     /// The body as text, or nothing if it is not UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {
         str::from_utf8(self.body).ok()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = self.incarnation.iter();
+        digits.try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "-{}.{}", self.sequence, self.child)
     }
 }
 

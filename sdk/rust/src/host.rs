@@ -2,6 +2,6 @@
 //! [`crate::testing`] elsewhere.
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use crate::abi::imports::*;
+pub(crate) use crate::abi::{http::send, imports::*};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::host::*;

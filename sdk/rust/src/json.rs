@@ -133,6 +133,56 @@ pub fn texts(array: &str) -> Option<Vec<String>> {
     (reader.at == array.len()).then_some(texts)
 }
 
+/// The members of a JSON object whose values are all texts, in the order of the text; nothing if it
+/// is something else.
+#[must_use]
+pub fn pairs(object: &str) -> Option<Vec<(String, String)>> {
+    if !object.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut names = Vec::new();
+    let values = values_of(object, |name| {
+        names.push(name.to_owned());
+        true
+    });
+    let values = values.ok()?;
+    let text = |value: Range<usize>| Some(unquote(object.get(value)?)?.into_owned());
+    let pairs = names.into_iter().zip(values);
+    pairs
+        .map(|(name, value)| Some((name, text(value)?)))
+        .collect()
+}
+
+/// Writes a text as a JSON string, quotes around it included.
+pub fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+        let (plain, from) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = from.chars();
+        match chars.next() {
+            Some(c @ ('"' | '\\')) => out.extend(['\\', c]),
+            Some('\n') => out.push_str("\\n"),
+            Some('\r') => out.push_str("\\r"),
+            Some('\t') => out.push_str("\\t"),
+            Some(other) => {
+                let code = u32::from(other);
+                out.push_str("\\u00");
+                out.extend(
+                    [code >> 4, code & 15]
+                        .into_iter()
+                        .filter_map(|d| char::from_digit(d, 16)),
+                );
+            }
+            None => {}
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
 /// A place in the text.
 struct Reader<'a> {
     text: &'a str,

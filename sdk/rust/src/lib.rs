@@ -13,6 +13,21 @@
 //! }
 //! ```
 //!
+//! A sink gives events away, over [`http`] to where the operator lets it:
+//!
+//! ```
+//! use levada_sdk::{Event, Outcome, http, sink};
+//!
+//! #[sink]
+//! fn post(event: &Event<'_>) -> Outcome {
+//!     match http::post("https://api.example/events").body(event.body()).send() {
+//!         Ok(answer) if answer.is_success() => Outcome::done(),
+//!         Ok(answer) => Outcome::retry(format!("status {}", answer.status)),
+//!         Err(problem) => Outcome::retry(problem.to_string()),
+//!     }
+//! }
+//! ```
+//!
 //! Built for `wasm32-wasip2` this is a component in Levada's packed form: the batch is looked at
 //! where the host put it, and only what changes goes back. Built for any other target it is an
 //! ordinary crate: functions can be called in unit tests, and [`testing`] stands in for the host.
@@ -36,13 +51,17 @@
 mod abi;
 pub mod arena;
 
+mod answer;
 mod batch;
 mod failure;
+mod outcome;
+mod outcomes;
 mod verdict;
 mod verdicts;
 
 pub mod call;
 mod host;
+pub mod http;
 pub mod json;
 pub mod log;
 pub mod metrics;
@@ -58,9 +77,11 @@ pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
-pub use batch::{Batch, Event, Events, Headers};
+pub use batch::{Batch, Event, Events, Headers, Id};
 pub use failure::Failure;
-pub use levada_sdk_macros::{interceptor, timer};
+pub use levada_sdk_macros::{interceptor, sink, timer};
+pub use outcome::{IntoOutcome, Outcome};
+pub use outcomes::Outcomes;
 pub use verdict::{IntoVerdict, NewEvent, Patch, Verdict};
 pub use verdicts::Verdicts;
 
@@ -68,8 +89,8 @@ pub use verdicts::Verdicts;
 #[doc(hidden)]
 pub mod internals {
     #[cfg(target_arch = "wasm32")]
-    pub use crate::abi::{IMPORTS, TIMER, WORLD, intercept, tick};
-    pub use crate::verdicts::each;
+    pub use crate::abi::{IMPORTS, SINK, TIMER, WORLD, deliver, intercept, tick};
+    pub use crate::{outcomes::each_outcome, verdicts::each};
 }
 
 /// Exports a function for one event.
@@ -138,6 +159,53 @@ macro_rules! __export_timer {
             unsafe extern "C" fn tick() -> *const u8 {
                 // SAFETY: only the host calls this.
                 unsafe { $crate::internals::tick($function) }
+            }
+
+            // The types are checked on every target.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: Shape = $function;
+        };
+    };
+}
+
+/// Exports a function for one event of a sink.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_sink_each {
+    ($function:ident) => {
+        $crate::__export_sink_batch!(@ |batch: &$crate::Batch<'_>, outcomes: &mut $crate::Outcomes| {
+            $crate::internals::each_outcome(batch, outcomes, $function)
+        });
+    };
+}
+
+/// Exports a function for a batch of a sink.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_sink_batch {
+    ($function:ident) => {
+        $crate::__export_sink_batch!(@ $function);
+    };
+    (@ $function:expr) => {
+        const _: () = {
+            /// The function as the host calls it.
+            type Shape = fn(&$crate::Batch<'_>, &mut $crate::Outcomes) -> Result<(), $crate::Failure>;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:packed-sink-handler")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static WORLD: [u8; $crate::internals::SINK.len()] = $crate::internals::SINK;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:imports-of-sink")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static IMPORTS: [u8; $crate::internals::IMPORTS.len()] = $crate::internals::IMPORTS;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "levada:handler/packed-sink@0.1.0#deliver")]
+            unsafe extern "C" fn deliver(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
+                // SAFETY: only the host calls this, with two lists that it lowered for this call.
+                unsafe { $crate::internals::deliver(a, b, c, d, $function) }
             }
 
             // The types are checked on every target.

@@ -3,15 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails so")]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use levada_sdk::{NewEvent, Patch, Verdict, testing::Input};
+use levada_sdk::{NewEvent, Outcome, Patch, Verdict, testing::Input};
 use serde_json::Value;
 
 /// The cases that the host's own tests use too.
 fn cases() -> Vec<Value> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/packed/vectors.json");
-    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    cases_in("vectors.json")
+}
+
+fn cases_in(file: &str) -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/packed");
+    serde_json::from_slice(&fs::read(folder.join(file)).unwrap()).unwrap()
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -77,9 +81,42 @@ fn the_examples_answers_are_what_the_sdk_says() {
 /// Reading a batch and packing it again gives the same bytes.
 #[test]
 fn every_batch_reads_as_it_is() {
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_in("sinks.json")) {
         let (index, events) = (bytes(&case, "index_hex"), bytes(&case, "events_hex"));
         let read = Input::read(&index, &events).unwrap();
         assert_eq!(read.packed(), (index, events), "{}", case["name"]);
     }
+}
+
+#[test]
+fn the_ids_are_those_of_the_case() {
+    for case in cases_in("sinks.json") {
+        let (index, events) = (bytes(&case, "index_hex"), bytes(&case, "events_hex"));
+        let mut ids = Vec::new();
+        let input = Input::read(&index, &events).unwrap();
+        let delivered = input.deliver(|event| {
+            ids.extend(event.id().map(|id| id.to_string()));
+        });
+        assert!(delivered.is_ok());
+        assert_eq!(serde_json::json!(ids), case["ids"], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn a_sink_says_what_is_written_in_the_example() {
+    let cases = cases_in("sinks.json");
+    let name = "seven done, two again, one rejected";
+    let case = cases.iter().find(|case| case["name"] == name).unwrap();
+    let input = Input::read(&bytes(case, "index_hex"), &bytes(case, "events_hex")).unwrap();
+    let said = input.deliveries(|batch, outcomes| {
+        for n in 0..batch.len() {
+            outcomes.push(match n {
+                0..7 => Outcome::done(),
+                7 | 8 => Outcome::retry("429").after(Duration::from_secs(30)),
+                _ => Outcome::reject("400 mapping"),
+            });
+        }
+        Ok(())
+    });
+    assert_eq!(said.unwrap(), bytes(case, "answer_hex"));
 }

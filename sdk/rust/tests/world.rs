@@ -6,10 +6,11 @@ use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
 /// Files, and the worlds that they are.
-const WORLDS: [(&str, &str); 3] = [
+const WORLDS: [(&str, &str); 4] = [
     ("world.bin", "packed-interceptor-handler"),
     ("imports.bin", "imports"),
     ("timer.bin", "timer-handler"),
+    ("sink.bin", "packed-sink-handler"),
 ];
 
 #[test]

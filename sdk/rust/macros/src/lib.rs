@@ -1,6 +1,6 @@
-//! The attribute of `levada-sdk`. Use it from there.
+//! The attributes of `levada-sdk`. Use them from there.
 //!
-//! It reads the name of the function it stands on and nothing else, so it needs no parser for Rust
+//! Each reads the name of the function it stands on and nothing else, so it needs no parser for Rust
 //! and this crate no dependency: handlers build quickly, and without a registry.
 
 use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
@@ -15,7 +15,44 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// The function itself stays as it is and can be called in tests. A component has one interceptor.
 #[proc_macro_attribute]
 pub fn interceptor(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let export = shape(arguments).and_then(|shape| Ok(export(shape, function(&item)?)));
+    exported(&INTERCEPTOR, arguments, item)
+}
+
+/// Makes a function the sink of this component.
+///
+/// `#[sink]` stands on a function for one event, `fn(&Event<'_>) -> Outcome`; it may also return
+/// nothing, which is done, or a `Result` of these with a `Failure`. `#[sink(batch)]` stands on a
+/// function for a batch, `fn(&Batch<'_>, &mut Outcomes) -> Result<(), Failure>`.
+///
+/// The function itself stays as it is and can be called in tests. A component has one sink.
+#[proc_macro_attribute]
+pub fn sink(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    exported(&SINK, arguments, item)
+}
+
+/// An attribute with two shapes: the macros of `levada_sdk` that make its exports, and what it says
+/// of other arguments.
+struct Attribute {
+    each: &'static str,
+    batch: &'static str,
+    arguments: &'static str,
+}
+
+const INTERCEPTOR: Attribute = Attribute {
+    each: "__export_each",
+    batch: "__export_batch",
+    arguments: "expected `#[interceptor]` or `#[interceptor(batch)]`",
+};
+
+const SINK: Attribute = Attribute {
+    each: "__export_sink_each",
+    batch: "__export_sink_batch",
+    arguments: "expected `#[sink]` or `#[sink(batch)]`",
+};
+
+fn exported(attribute: &Attribute, arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let shape = shape(attribute, arguments);
+    let export = shape.and_then(|shape| Ok(export(shape, function(&item)?)));
     let mut out = item;
     match export {
         Ok(export) => out.extend(export),
@@ -53,14 +90,14 @@ struct Mistake {
 }
 
 /// The macro of `levada_sdk` that makes the export, by the attribute's argument.
-fn shape(arguments: TokenStream) -> Result<&'static str, Mistake> {
+fn shape(attribute: &Attribute, arguments: TokenStream) -> Result<&'static str, Mistake> {
     let mut arguments = arguments.into_iter();
     match (arguments.next(), arguments.next()) {
-        (None, _) => Ok("__export_each"),
-        (Some(TokenTree::Ident(word)), None) if word.to_string() == "batch" => Ok("__export_batch"),
+        (None, _) => Ok(attribute.each),
+        (Some(TokenTree::Ident(word)), None) if word.to_string() == "batch" => Ok(attribute.batch),
         (Some(other), _) => Err(Mistake {
             at: other.span(),
-            text: "expected `#[interceptor]` or `#[interceptor(batch)]`",
+            text: attribute.arguments,
         }),
     }
 }

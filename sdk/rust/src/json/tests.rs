@@ -107,3 +107,37 @@ proptest! {
         prop_assert_eq!(texts(&list), Some(vec![text.clone(), text]));
     }
 }
+
+#[test]
+fn texts_are_quoted_so_that_they_read_as_they_were() {
+    for (text, quoted) in [
+        ("", r#""""#),
+        ("plain", r#""plain""#),
+        ("a\"b\\c", r#""a\"b\\c""#),
+        ("\0\n\r\t\u{1f}", r#""\u0000\n\r\t\u001f""#),
+        ("gr\u{fc}\u{df}", "\"gr\u{fc}\u{df}\""),
+    ] {
+        let mut out = String::new();
+        quote(text, &mut out);
+        assert_eq!(out, quoted);
+        assert_eq!(unquote(&out).as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn objects_of_texts_are_read_as_pairs() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let read = pairs(r#" { "a": "1", "b\n": "\u0041" } "#);
+    assert_eq!(read, Some(vec![pair("a", "1"), pair("b\n", "A")]));
+    assert_eq!(pairs("{}"), Some(vec![]));
+    for other in [
+        "",
+        "[]",
+        r#"{"a":1}"#,
+        r#"{"a":{"b":"c"}}"#,
+        r#"{"a":"b""#,
+        "null",
+    ] {
+        assert_eq!(pairs(other), None, "{other}");
+    }
+}

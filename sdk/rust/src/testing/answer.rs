@@ -1,6 +1,6 @@
 //! Answers read back, as the host does: what became of each event.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{NewEvent, batch};
 
@@ -21,6 +21,19 @@ pub enum Outcome {
     /// It is gone for this reason.
     Discarded(String),
     /// It cannot be handled for this reason.
+    Rejected(String),
+}
+
+/// What became of one event that a sink was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    Done,
+    /// It comes again, not before `after` if that is given.
+    Retry {
+        reason: String,
+        after: Option<Duration>,
+    },
+    /// It never can be taken, for this reason.
     Rejected(String),
 }
 
@@ -98,6 +111,23 @@ impl std::error::Error for BrokenAnswer {}
 
 /// Applies an answer to the events it is about.
 pub(super) fn outcomes(events: &[NewEvent], answer: &[u8]) -> Result<Vec<Outcome>, BrokenAnswer> {
+    each(events, answer, outcome)
+}
+
+/// Reads what a sink says of the events it was given.
+pub(super) fn delivered(
+    events: &[NewEvent],
+    answer: &[u8],
+) -> Result<Vec<Delivered>, BrokenAnswer> {
+    each(events, answer, |_, op, payload| delivery(op, payload))
+}
+
+/// Asks for every event what the operation that covers it makes of it.
+fn each<T>(
+    events: &[NewEvent],
+    answer: &[u8],
+    made: impl Fn(&NewEvent, u32, &[u8]) -> Option<T>,
+) -> Result<Vec<T>, BrokenAnswer> {
     let mut reader = Reader { answer, at: 0 };
     let mut outcomes = Vec::new();
     let broken = |reader: &Reader<'_>, event| BrokenAnswer {
@@ -119,7 +149,7 @@ pub(super) fn outcomes(events: &[NewEvent], answer: &[u8]) -> Result<Vec<Outcome
             return Err(broken(&reader, event));
         }
         for input in covered {
-            let outcome = outcome(input, op, payload);
+            let outcome = made(input, op, payload);
             outcomes.push(outcome.ok_or(broken(&reader, event))?);
         }
     }
@@ -127,6 +157,24 @@ pub(super) fn outcomes(events: &[NewEvent], answer: &[u8]) -> Result<Vec<Outcome
         return Err(broken(&reader, outcomes.len()));
     }
     Ok(outcomes)
+}
+
+/// What an operation of a sink says; nothing if it is malformed.
+fn delivery(op: u32, payload: &[u8]) -> Option<Delivered> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(match op {
+        0 if payload.is_empty() => Delivered::Done,
+        5 => Delivered::Rejected(text(payload)?),
+        6 => {
+            let (wait, reason) = payload.split_first_chunk::<4>()?;
+            let ms = u32::from_le_bytes(*wait);
+            Delivered::Retry {
+                reason: text(reason)?,
+                after: (ms != u32::MAX).then(|| Duration::from_millis(ms.into())),
+            }
+        }
+        _ => return None,
+    })
 }
 
 /// What an operation makes of an event; nothing if the operation is malformed.

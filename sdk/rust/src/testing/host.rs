@@ -2,7 +2,13 @@
 
 use std::{cell::RefCell, collections::BTreeMap, fmt::Write};
 
-use crate::log::Level;
+use crate::{
+    http::{Problem, Request, Response},
+    log::Level,
+};
+
+/// What stands in for the servers.
+type Servers = Box<dyn FnMut(&Request) -> Result<Response, Problem>>;
 
 #[derive(Default)]
 struct Host {
@@ -16,6 +22,8 @@ struct Host {
     state: State,
     tables: BTreeMap<(String, String), Vec<(String, String)>>,
     secrets: BTreeMap<String, String>,
+    servers: Option<Servers>,
+    requests: Vec<Request>,
 }
 
 /// Values with the time at which they are gone.
@@ -78,6 +86,17 @@ pub fn log_lines() -> Vec<(Level, String)> {
 #[must_use]
 pub fn metric(name: &str) -> Option<f64> {
     HOST.with_borrow(|host| host.metrics.get(name).copied())
+}
+
+/// What answers the requests of this thread's handler. Without it every request is denied.
+pub fn answer_requests(servers: impl FnMut(&Request) -> Result<Response, Problem> + 'static) {
+    HOST.with_borrow_mut(|host| host.servers = Some(Box::new(servers)));
+}
+
+/// The requests that this thread's handler sent, in order.
+#[must_use]
+pub fn requests() -> Vec<Request> {
+    HOST.with_borrow(|host| host.requests.clone())
 }
 
 /// Forgets everything that was set and written on this thread.
@@ -158,6 +177,22 @@ pub(crate) fn set_metric(name: &str, value: f64) {
     if value.is_finite() {
         HOST.with_borrow_mut(|host| host.metrics.insert(name.to_owned(), value));
     }
+}
+
+pub(crate) fn send(request: &Request) -> Result<Response, Problem> {
+    // Taken out while it runs: it may look at what was sent until now.
+    let servers = HOST.with_borrow_mut(|host| {
+        host.requests.push(request.clone());
+        host.servers.take()
+    });
+    let Some(mut servers) = servers else {
+        return Err(Problem::Denied("this test answers no requests".into()));
+    };
+    let answer = servers(request);
+    HOST.with_borrow_mut(|host| {
+        host.servers.get_or_insert(servers);
+    });
+    answer
 }
 
 fn quoted(text: &str) -> String {

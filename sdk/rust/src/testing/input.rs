@@ -2,13 +2,17 @@
 
 use std::fmt;
 
-use super::{BrokenAnswer, EventOut, Outcome, answer, host};
-use crate::{Batch, Event, Failure, IntoVerdict, NewEvent, Verdicts, internals};
+use super::{BrokenAnswer, Delivered, EventOut, Outcome, answer, host};
+use crate::{
+    Batch, Event, Failure, Id, IntoOutcome, IntoVerdict, NewEvent, Outcomes, Verdicts, internals,
+};
 
 /// A batch for a test.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
     events: Vec<NewEvent>,
+    /// One for each event, or none.
+    ids: Vec<Id>,
 }
 
 /// Why a batch gave no outcomes.
@@ -40,10 +44,28 @@ impl Input {
         self
     }
 
+    /// Gives each event an id, as in a durable channel: `000102030405060708090a0b0c0d0e0f-1.0` and
+    /// so on.
+    #[must_use]
+    pub fn with_ids(mut self) -> Self {
+        let incarnation = *b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f";
+        let id = |sequence| Id {
+            incarnation,
+            sequence,
+            child: 0,
+        };
+        self.ids = (1..).take(self.events.len()).map(id).collect();
+        self
+    }
+
     /// The batch in packed form: its index and its events.
     #[must_use]
     pub fn packed(&self) -> (Vec<u8>, Vec<u8>) {
-        let mut index = vec![1, 0, 16, 0];
+        let mut ids = self.ids.iter();
+        let mut index = match self.ids.is_empty() {
+            true => vec![1, 0, 16, 0],
+            false => vec![1, 1, 48, 0],
+        };
         let mut events = Vec::new();
         index.extend_from_slice(&word(self.events.len()));
         for event in &self.events {
@@ -57,6 +79,12 @@ impl Input {
             index.extend_from_slice(&word(count));
             index.extend_from_slice(&word(body));
             index.extend_from_slice(&word(event.body_bytes().len()));
+            if let Some(id) = ids.next() {
+                index.extend_from_slice(&id.incarnation);
+                index.extend_from_slice(&[0; 4]);
+                index.extend_from_slice(&id.sequence.to_le_bytes());
+                index.extend_from_slice(&id.child.to_le_bytes());
+            }
         }
         (index, events)
     }
@@ -67,8 +95,10 @@ impl Input {
     /// [`Failure`] if the form is not the one that the SDK knows.
     pub fn read(index: &[u8], events: &[u8]) -> Result<Self, Failure> {
         let own = |event: Event<'_>| NewEvent::like(&event, event.body());
+        let batch = Batch::parse(index, events)?;
         Ok(Self {
-            events: Batch::parse(index, events)?.iter().map(own).collect(),
+            events: batch.iter().map(own).collect(),
+            ids: batch.iter().filter_map(|event| event.id()).collect(),
         })
     }
 
@@ -93,6 +123,44 @@ impl Input {
     ) -> Result<Vec<Outcome>, NotHandled> {
         let answer = self.answer(function).map_err(NotHandled::Failure)?;
         answer::outcomes(&self.events, &answer).map_err(NotHandled::Broken)
+    }
+
+    /// Gives the function of a sink each event.
+    ///
+    /// # Errors
+    /// [`NotHandled`] if the function failed the batch.
+    pub fn deliver<T: IntoOutcome>(
+        &self,
+        function: impl FnMut(&Event<'_>) -> T,
+    ) -> Result<Vec<Delivered>, NotHandled> {
+        self.deliver_batch(|batch, outcomes| internals::each_outcome(batch, outcomes, function))
+    }
+
+    /// Gives the function of a sink the whole batch.
+    ///
+    /// # Errors
+    /// [`NotHandled`] if the function failed the batch, or left an event without an outcome.
+    pub fn deliver_batch(
+        &self,
+        function: impl FnOnce(&Batch<'_>, &mut Outcomes) -> Result<(), Failure>,
+    ) -> Result<Vec<Delivered>, NotHandled> {
+        let answer = self.deliveries(function).map_err(NotHandled::Failure)?;
+        answer::delivered(&self.events, &answer).map_err(NotHandled::Broken)
+    }
+
+    /// Gives the function of a sink the whole batch; its answer in packed form, unread.
+    ///
+    /// # Errors
+    /// [`Failure`] if the function failed the batch.
+    pub fn deliveries(
+        &self,
+        function: impl FnOnce(&Batch<'_>, &mut Outcomes) -> Result<(), Failure>,
+    ) -> Result<Vec<u8>, Failure> {
+        let (index, events) = self.packed();
+        let mut outcomes = Outcomes::default();
+        outcomes.begin();
+        function(&Batch::parse(&index, &events)?, &mut outcomes)?;
+        Ok(outcomes.finish().to_vec())
     }
 
     /// Gives a function the whole batch; its answer in packed form, unread.

@@ -1,5 +1,8 @@
 use super::*;
-use crate::testing::{Input, NotHandled};
+use crate::{
+    answer::HEAD,
+    testing::{Input, NotHandled},
+};
 
 fn answer(write: impl FnOnce(&mut Verdicts)) -> Vec<u8> {
     let mut verdicts = Verdicts::default();
