@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     /// Calls that were committed together with others or alone.
     pub(crate) grouped: Counter,
     pub(crate) quick_repairs: Counter,
+    pub(crate) given_back: Counter,
 }
 
 impl Metrics {
@@ -32,6 +33,11 @@ impl Metrics {
             quick_repairs: registry.counter(
                 "levada_store_quick_repairs",
                 "Commits that save what a quick reopen needs",
+                &[],
+            ),
+            given_back: registry.counter(
+                "levada_store_given_back_bytes",
+                "Bytes of drained backlogs given back to the disk",
                 &[],
             ),
         }

@@ -98,6 +98,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         nonces: Chance::seeded(chance.bits()),
         dead_letters,
         row_cache,
+        spare_bytes: params.spare_bytes,
         path,
         probed: OnceLock::new(),
     });

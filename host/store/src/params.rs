@@ -33,6 +33,9 @@ pub struct StoreParams {
     pub backend: Backend,
     /// Only of the default backend: another disk has no place to set a file aside.
     pub on_corruption: OnCorruption,
+    /// How much longer the file may be than what it holds before an idle store gives the rest back
+    /// to the disk, in bytes.
+    pub spare_bytes: u64,
     /// Added to every sync of the file: a slow disk for benchmarks. Zero in production.
     pub sync_delay: Duration,
 }
@@ -51,6 +54,7 @@ impl StoreParams {
             registry: Registry::new(),
             backend: Backend::Default,
             on_corruption: OnCorruption::default(),
+            spare_bytes: 256 << 20,
             sync_delay: Duration::ZERO,
         }
     }

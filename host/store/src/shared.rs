@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) dead_letters: DeadLetterSpec,
     /// Bytes of just-written rows to hold in memory.
     pub(crate) row_cache: usize,
+    /// How much longer an idle file may be than what it holds.
+    pub(crate) spare_bytes: u64,
 }
 
 /// The file and the lock on its folder.

@@ -23,9 +23,11 @@ use crate::{
 
 mod head;
 mod recover;
+mod shrink;
 mod transact;
 
 use recover::Recovery;
+use shrink::Shrinking;
 
 pub use head::Border;
 pub(crate) use head::{Head, read_borders};
@@ -53,6 +55,7 @@ pub(crate) struct Writer {
     /// Commits since the last one that saves what a quick reopen needs.
     unsaved: bool,
     recovery: Recovery,
+    shrinking: Shrinking,
 }
 
 /// What a step did.
@@ -117,6 +120,7 @@ impl Writer {
             repaired: None,
             unsaved: true,
             recovery: Recovery::default(),
+            shrinking: Shrinking::default(),
         }
     }
 
@@ -169,9 +173,14 @@ impl Writer {
         }
         if !closing && !state.inbox.is_ready(now, state.rooms.anybody_waits()) {
             let queued: u64 = self.durable_bytes(&state);
-            let due = [state.inbox.next_due(), self.quick_repair_due(queued), asks];
+            let (saves, shrinks) = (self.quick_repair_due(queued), self.shrink_due(&state));
+            let due = [state.inbox.next_due(), saves, shrinks, asks];
             drop(state);
-            if due[1].is_some_and(|at| at <= now) {
+            if shrinks.is_some_and(|at| at <= now) {
+                self.shrink(now);
+                return Step::Worked;
+            }
+            if saves.is_some_and(|at| at <= now) {
                 self.save_for_quick_reopen(now);
                 return Step::Worked;
             }

@@ -15,4 +15,5 @@ mod lanes;
 mod model;
 mod place;
 mod reopen;
+mod shrink;
 mod state;
