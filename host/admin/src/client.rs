@@ -23,7 +23,10 @@ const LARGEST_ANSWER: usize = 64 << 20;
 #[non_exhaustive]
 pub enum AskError {
     /// Nobody listens: the agent does not run.
-    #[error("no agent runs on `{data}`")]
+    #[error(
+        "no agent runs on `{data}`: start it with `levada run`, or name another one with `--data` \
+         or `--conf`"
+    )]
     NotRunning { data: String },
     #[error("cannot reach the agent on `{data}`")]
     Unreachable {
