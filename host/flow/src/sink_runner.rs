@@ -1,5 +1,6 @@
 //! Runs one sink: lease, deliver, settle.
 
+mod shown;
 mod waits;
 
 use std::{
@@ -30,7 +31,7 @@ use crate::{
     plan::Retry,
     status::{Cell, Doing, State},
     supervise::{Failure, Needs, Runner, chain_text},
-    verdict::{Case, Tally, Then, Why},
+    verdict::{Case, Then, Why},
 };
 
 /// A sink, what builds it, and the channel it empties.
@@ -472,30 +473,5 @@ impl<'a> Running<'a> {
         if self.with.cell.success() {
             info!(part = %self.with.context.part, "delivering again");
         }
-    }
-
-    fn count(&self, tally: Tally, bytes: u64) {
-        let metrics = &self.with.metrics;
-        metrics.delivered_events.add(tally.done);
-        if tally.retry == 0 && tally.dead == 0 {
-            metrics.delivered_bytes.add(bytes);
-        }
-        metrics.retried_events.add(tally.retry);
-        metrics.dead_events.add(tally.dead);
-        metrics.discarded_events.add(tally.discarded);
-    }
-
-    fn show(&self, stands_by: bool) {
-        self.with.cell.doing(match (self.flights.len(), self.hold) {
-            (0, Some(until)) => Doing::BackOff(until),
-            (0, None) if stands_by && !self.draining => Doing::StandBy,
-            (0, None) => Doing::Waiting,
-            (batches, _) => Doing::Delivering(batches),
-        });
-    }
-
-    fn show_in_flight(&self) {
-        let batches = i64::try_from(self.flights.len()).unwrap_or(i64::MAX);
-        self.with.metrics.in_flight.set(batches);
     }
 }
