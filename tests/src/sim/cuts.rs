@@ -13,9 +13,9 @@ use levada_core::{
 use tempfile::TempDir;
 
 use super::{
-    disk::{End, Honesty, SimDisk},
+    disk::{EIO, ENOSPC, End, Fault, Honesty, On, SimDisk},
     life::{CHANNELS, Held, Life, Setup, channel_name},
-    model::{Model, State},
+    model::{Change, Model},
     moves::{self, Moved},
     totals::Totals,
     verify::{self, SINK, SOURCE},
@@ -26,6 +26,8 @@ use super::{
 pub struct Plan {
     pub honesty: Honesty,
     pub plant: Plant,
+    /// Whether operations of the disk fail, too.
+    pub faults: Faults,
     /// How many times the store's life ends by force.
     pub lives: u32,
 }
@@ -36,9 +38,19 @@ impl Default for Plan {
         Self {
             honesty: Honesty::Honest,
             plant: Plant::Nothing,
+            faults: Faults::None,
             lives: 6,
         }
     }
+}
+
+/// Errors of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Faults {
+    None,
+    /// One in every life: an error of the device or a lack of space, at any operation, once or
+    /// until the process is started again.
+    Planned,
 }
 
 /// A bug that is planted to see whether it is found.
@@ -138,6 +150,8 @@ pub(super) struct World {
     /// Events of puts since the last step that will not go through: their room is not free yet.
     pub(super) doomed: u64,
     incarnation: Option<Incarnation>,
+    /// The disk has given an error in this life.
+    failed: bool,
 }
 
 /// How one life ended.
@@ -164,6 +178,7 @@ impl World {
             totals: Totals::default(),
             doomed: 0,
             incarnation: None,
+            failed: false,
         }
     }
 
@@ -181,10 +196,16 @@ impl World {
                 _ => 10 + self.chance.below(400),
             };
             self.disk.end_after(operations);
+            if self.plan.faults == Faults::Planned {
+                self.plan_fault();
+            }
             let ended = self.one_life()?;
-            let end = match self.chance.below(8) {
-                0 => End::Kill,
-                _ => End::PowerCut,
+            // A store that gave up over an error of the disk waits for people.
+            let given_up = !self.disk.has_ended();
+            let end = if given_up || self.chance.below(8) == 0 {
+                End::Kill
+            } else {
+                End::PowerCut
             };
             match (end, ended) {
                 (End::Kill, _) => self.totals.kills += 1,
@@ -195,6 +216,7 @@ impl World {
                 }
             }
             self.disk.restart(end);
+            self.disk.repair();
         }
         let life = self.open().map_err(Finding::Unopenable)?;
         self.compare(&life)?;
@@ -205,14 +227,18 @@ impl World {
 
     /// From an open to an end by force.
     fn one_life(&mut self) -> Result<Ended, Finding> {
+        self.failed = false;
         let life = match self.open() {
             Ok(life) if !self.disk.has_ended() => life,
-            Err(reason) if !self.disk.has_ended() => return Err(Finding::Unopenable(reason)),
-            Ok(_) | Err(_) => return Ok(Ended::InRecovery),
+            Err(_) if self.disk.has_ended() => return Ok(Ended::InRecovery),
+            Err(_) if self.has_failed() => return Ok(Ended::InRecovery),
+            Err(reason) => return Err(Finding::Unopenable(reason)),
+            Ok(_) => return Ok(Ended::InRecovery),
         };
         match self.work(life) {
             // redb writes what it has in memory whenever it wants: so a read can be cut, too.
             Err(Finding::Refused(_)) if self.disk.has_ended() => Ok(Ended::AtWork),
+            Err(Finding::Refused(_)) if self.has_failed() => Ok(Ended::AtWork),
             worked => worked.map(|()| Ended::AtWork),
         }
     }
@@ -226,7 +252,7 @@ impl World {
             }
             if self.chance.below(60) == 0 {
                 self.close(life)?;
-                if self.disk.has_ended() {
+                if self.failed || self.disk.has_ended() {
                     return Ok(());
                 }
                 life = self.open().map_err(Finding::Refused)?;
@@ -235,6 +261,23 @@ impl World {
         }
         self.disk.end_now();
         Ok(())
+    }
+
+    fn plan_fault(&mut self) {
+        let on = [On::Write, On::SetLength, On::Sync, On::Read, On::Change];
+        let at = usize::try_from(self.chance.below(5)).unwrap_or(0);
+        // There are a few syncs and lengths for many writes.
+        let most = [200, 6, 30, 60, 200][at];
+        self.disk.plan(Fault {
+            after: self.chance.below(most),
+            on: on[at],
+            errno: if self.chance.below(2) == 0 {
+                EIO
+            } else {
+                ENOSPC
+            },
+            sticky: self.chance.below(3) == 0,
+        });
     }
 
     fn open(&mut self) -> Result<Life, String> {
@@ -247,6 +290,14 @@ impl World {
             return Err(format!("it is another store: {before}, now {incarnation}"));
         }
         Ok(life)
+    }
+
+    /// Whether the disk has given an error in this life: what was refused since may be refused.
+    pub(super) fn has_failed(&mut self) -> bool {
+        let failed = self.disk.take_failed();
+        self.failed |= failed;
+        self.totals.faults += u64::from(failed);
+        self.failed
     }
 
     /// Compares everything with the model.
@@ -262,7 +313,7 @@ impl World {
     /// Closes in order, unless the disk ends.
     fn close(&mut self, life: Life) -> Result<(), Finding> {
         let (unclean, waiting) = life.close();
-        let ended = self.disk.has_ended();
+        let ended = self.has_failed() || self.disk.has_ended();
         moves::hear(self, waiting, ended)?;
         match unclean {
             _ if ended => Ok(()),
@@ -282,17 +333,30 @@ impl World {
         self.totals.settled += settled;
     }
 
-    /// A put waits for the writer.
-    pub(super) fn stage(&mut self, commit: &Commit) {
+    /// A put waits for the writer; gives its number.
+    pub(super) fn stage(&mut self, commit: &Commit) -> u64 {
         let letters = commit.effects.dead_letters.iter();
         let letters: Vec<u64> = letters.map(|letter| letter.at_ms).collect();
         self.totals.dead_letters += letters.len() as u64;
-        self.model.put_letters.extend(letters);
-        self.model.order_letters();
-        let puts: Vec<_> = commit.puts.iter().map(|put| self.numbers(put)).collect();
-        apply_put(&mut self.model.staged, &puts, commit);
-        if self.plan.plant == Plant::EarlyAck {
-            apply_put(&mut self.model.committed, &puts, commit);
+        let added: Vec<_> = commit.puts.iter().map(|put| self.numbers(put)).collect();
+        let per_channel = added.iter().map(|(channel, numbers)| {
+            let part = format!("channels.{}", CHANNELS[*channel]);
+            (part, Counter::Put.as_str(), numbers.len() as u64)
+        });
+        let own = commit.effects.counts.iter();
+        let own = own.map(|count| (SOURCE.to_owned(), count.counter.as_str(), count.amount));
+        let change = Change {
+            part: SOURCE,
+            counts: per_channel.chain(own).collect(),
+            added,
+            marks: commit.marks.clone(),
+            letters,
+            is_put: true,
+            ..Change::default()
+        };
+        match self.plan.plant {
+            Plant::Nothing => self.model.stage(change),
+            Plant::EarlyAck => self.model.stage_too_early(change),
         }
     }
 
@@ -308,48 +372,31 @@ impl World {
         )
     }
 
-    /// A lease was ended.
-    pub(super) fn settle(&mut self, held: &Held, outcomes: &Outcomes, marks: &[MarkWrite]) {
+    /// A lease was ended; gives the number of what waits.
+    pub(super) fn settle(&mut self, held: &Held, outcomes: &Outcomes, marks: &[MarkWrite]) -> u64 {
         let part = format!("channels.{}", channel_name(held.channel));
-        let staged = &mut self.model.staged;
+        let mut change = Change {
+            part: SINK,
+            marks: marks.to_vec(),
+            ..Change::default()
+        };
+        let mut gone = Vec::new();
         for (at, number) in held.numbers.iter().enumerate() {
             let counter = match outcomes.get(at) {
                 Outcome::Retry => continue,
                 Outcome::Done => Counter::Delivered,
                 Outcome::Discard => Counter::Discarded,
                 Outcome::Dead => {
-                    self.model.own_letters.push(*number);
-                    self.totals.dead_letters += 1;
+                    change.letters.push(*number);
                     Counter::DeadLettered
                 }
             };
-            staged.count(&part, counter.as_str(), 1);
-            staged.channels[held.channel].remove(number);
+            change.counts.push((part.clone(), counter.as_str(), 1));
+            gone.push(*number);
         }
-        apply_marks(staged, SINK, marks);
-        self.model.order_letters();
-    }
-}
-
-fn apply_put(state: &mut State, puts: &[(usize, Vec<u64>)], commit: &Commit) {
-    for (channel, numbers) in puts {
-        state.channels[*channel].extend(numbers);
-        let part = format!("channels.{}", CHANNELS[*channel]);
-        state.count(&part, Counter::Put.as_str(), numbers.len() as u64);
-    }
-    for count in &commit.effects.counts {
-        state.count(SOURCE, count.counter.as_str(), count.amount);
-    }
-    apply_marks(state, SOURCE, &commit.marks);
-}
-
-fn apply_marks(state: &mut State, part: &str, marks: &[MarkWrite]) {
-    for mark in marks {
-        let key = (part.to_owned(), mark.key.clone());
-        match &mark.value {
-            Some(value) => drop(state.marks.insert(key, value.to_vec())),
-            None => drop(state.marks.remove(&key)),
-        }
+        self.totals.dead_letters += change.letters.len() as u64;
+        change.removed.push((held.channel, gone));
+        self.model.stage(change)
     }
 }
 

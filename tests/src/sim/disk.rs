@@ -36,7 +36,9 @@ pub enum On {
     Write,
     SetLength,
     Sync,
-    Any,
+    Read,
+    /// Whatever changes something.
+    Change,
 }
 
 /// An error of the disk, planned.
@@ -137,10 +139,10 @@ impl SimDisk {
         self.lock().fault = None;
     }
 
-    /// Whether the planned fault was met.
+    /// Whether the planned fault was met since this was asked last.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.lock().met
+    pub fn take_failed(&self) -> bool {
+        std::mem::take(&mut self.lock().met)
     }
 
     /// How many operations there were that change something.
@@ -192,7 +194,8 @@ impl Platter {
     /// The planned error, if it is this operation's turn.
     fn fault(&mut self, on: On) -> Option<io::Error> {
         let fault = self.fault.as_mut()?;
-        if fault.on != on && fault.on != On::Any {
+        let change = fault.on == On::Change && on != On::Read;
+        if fault.on != on && !change {
             return None;
         }
         if fault.after > 0 {
@@ -234,9 +237,12 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let platter = self.lock();
+        let mut platter = self.lock();
         if platter.ended {
             return Err(power_is_off());
+        }
+        if let Some(error) = platter.fault(On::Read) {
+            return Err(error);
         }
         let from = size(offset);
         let there = platter
@@ -286,6 +292,15 @@ impl Disk for SimDisk {
         if platter.honesty == Honesty::Honest {
             platter.medium.settle();
         }
+        Ok(())
+    }
+
+    fn forget_cache(&self) -> io::Result<()> {
+        // As for a file: only what is clean can be forgotten.
+        self.sync()?;
+        let mut platter = self.lock();
+        let platter = &mut *platter;
+        platter.medium.reread(&mut platter.view);
         Ok(())
     }
 }

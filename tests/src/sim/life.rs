@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use levada_core::{Chance, ChannelName, Lease, PutError, Want};
+use levada_core::{Chance, ChannelName, Lease, PutError, Want, inspect::Inspect};
 use levada_store::{
     Backend, ChannelKind, ChannelSpec, DeadLetterSpec, OnDeadLettersFull, OnFull, OpenError,
     StoreParams, Stores,
@@ -92,6 +92,8 @@ pub(super) struct Held {
 pub(super) struct Waiting {
     pub(super) answer: Answer,
     pub(super) expected: Expected,
+    /// The number of the put that waits; none for a settlement, which the store keeps in mind.
+    pub(super) put: Option<u64>,
 }
 
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<(), Refused>>>>;
@@ -101,6 +103,8 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Result<(), Refused>>>>;
 pub(super) enum Refused {
     Conflict,
     Full,
+    /// Whether it is stored, nobody knows.
+    Unknown,
     Other(String),
 }
 
@@ -109,6 +113,7 @@ impl From<PutError> for Refused {
         match error {
             PutError::Conflict { .. } => Self::Conflict,
             PutError::Full { .. } => Self::Full,
+            PutError::Store { reason } if reason.contains("is not known") => Self::Unknown,
             other => Self::Other(other.to_string()),
         }
     }
@@ -159,6 +164,11 @@ impl Life {
     pub(super) fn step(&mut self, late: bool) -> bool {
         let wait = Duration::from_secs(if late { 3600 } else { 0 });
         self.stepper.step(self.early + wait)
+    }
+
+    /// Whether the store works.
+    pub(super) fn works(&self) -> bool {
+        self.store.store().is_some_and(|info| info.state == "ok")
     }
 
     /// Closes in order; what still waited has its answer afterwards.

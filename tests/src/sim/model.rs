@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use levada_core::OriginId;
+use levada_core::{MarkWrite, OriginId};
 
 use super::{cuts::Finding, events::Events};
 
@@ -30,6 +30,45 @@ impl State {
     }
 }
 
+/// What one put or one settlement changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Change {
+    /// Whose marks and counts these are.
+    pub(super) part: &'static str,
+    /// Channels, and the events that they get.
+    pub(super) added: Vec<(usize, Vec<u64>)>,
+    /// Events that leave a channel.
+    pub(super) removed: Vec<(usize, Vec<u64>)>,
+    /// Part, counter, amount.
+    pub(super) counts: Vec<(String, &'static str, u64)>,
+    pub(super) marks: Vec<MarkWrite>,
+    pub(super) letters: Vec<u64>,
+    /// The dead letters of settlements are written before those of puts.
+    pub(super) is_put: bool,
+}
+
+impl Change {
+    /// Makes it so in a state, but for the dead letters.
+    fn apply(&self, state: &mut State) {
+        for (channel, numbers) in &self.added {
+            state.channels[*channel].extend(numbers);
+        }
+        for (channel, numbers) in &self.removed {
+            state.channels[*channel].retain(|number| !numbers.contains(number));
+        }
+        for (part, counter, amount) in &self.counts {
+            state.count(part, counter, *amount);
+        }
+        for mark in &self.marks {
+            let key = (self.part.to_owned(), mark.key.clone());
+            match &mark.value {
+                Some(value) => drop(state.marks.insert(key, value.to_vec())),
+                None => drop(state.marks.remove(&key)),
+            }
+        }
+    }
+}
+
 /// What the store was asked to do, and what it said it had done.
 #[derive(Debug, Default)]
 pub(super) struct Model {
@@ -38,9 +77,11 @@ pub(super) struct Model {
     /// What will be when everything that waits is committed.
     pub(super) staged: State,
     pub(super) events: Events,
-    /// Dead letters that wait: those of settlements are written before those of puts.
-    pub(super) own_letters: Vec<u64>,
-    pub(super) put_letters: Vec<u64>,
+    /// What waits for the writer, in order.
+    changes: Vec<(u64, Change)>,
+    next_change: u64,
+    /// Puts among them whose sources heard an error: stored with the rest, or not at all.
+    doubtful: BTreeSet<u64>,
     /// Where each event was seen: channel and number to position and id. They never change.
     seen: HashMap<(usize, u64), (u64, OriginId)>,
     /// The chain at a position of a channel, once it was seen there.
@@ -79,21 +120,59 @@ impl Model {
             settled += before.difference(after).count() as u64;
         }
         self.committed.clone_from(&self.staged);
-        self.own_letters.clear();
-        self.put_letters.clear();
+        self.changes.clear();
+        self.doubtful.clear();
         (put, settled)
     }
 
-    /// Brings the dead letters that wait into the order in which they are written.
-    pub(super) fn order_letters(&mut self) {
+    /// Something waits for the writer; gives its number.
+    pub(super) fn stage(&mut self, change: Change) -> u64 {
+        change.apply(&mut self.staged);
+        self.next_change += 1;
+        self.changes.push((self.next_change, change));
+        self.order_letters();
+        self.next_change
+    }
+
+    /// Something waits, and passes for committed: a planted bug.
+    pub(super) fn stage_too_early(&mut self, change: Change) -> u64 {
+        change.apply(&mut self.committed);
+        self.stage(change)
+    }
+
+    /// The store says that nothing of it was stored.
+    pub(super) fn take_back(&mut self, number: u64) {
+        self.changes.retain(|(of, _)| *of != number);
+        self.staged.clone_from(&self.committed);
+        for (_, change) in &self.changes {
+            change.apply(&mut self.staged);
+        }
+        self.order_letters();
+    }
+
+    /// Nobody knows whether it was stored.
+    pub(super) fn doubt(&mut self, number: u64) {
+        self.doubtful.insert(number);
+    }
+
+    fn order_letters(&mut self) {
         self.staged.letters.clone_from(&self.committed.letters);
-        self.staged.letters.extend(&self.own_letters);
-        self.staged.letters.extend(&self.put_letters);
+        for puts in [false, true] {
+            let changes = self.changes.iter().map(|(_, change)| change);
+            let changes = changes.filter(|change| change.is_put == puts);
+            let letters = changes.flat_map(|change| &change.letters);
+            self.staged.letters.extend(letters);
+        }
     }
 
     /// Takes what was found after a restart: it must be the last commit, or the one that was under
-    /// way, whole. Says whether it was the latter.
+    /// way, whole; or what was settled alone, where the puts beside it failed. Says whether it was
+    /// the latter.
     pub(super) fn settle_on(&mut self, found: State) -> Result<bool, Finding> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if found != self.staged && found != self.committed {
+            doubtful.into_iter().for_each(|put| self.take_back(put));
+        }
         let kept = found == self.staged;
         if !kept && found != self.committed {
             return Err(self.explain(&found));
@@ -101,8 +180,7 @@ impl Model {
         let in_flight = kept && self.staged != self.committed;
         self.committed = found;
         self.staged.clone_from(&self.committed);
-        self.own_letters.clear();
-        self.put_letters.clear();
+        self.changes.clear();
         Ok(in_flight)
     }
 

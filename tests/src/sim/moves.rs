@@ -68,33 +68,51 @@ fn below(chance: &Chance, below: usize) -> usize {
 pub(super) fn step(world: &mut World, life: &mut Life, late: bool) -> Result<Moved, Finding> {
     let worked = life.step(late);
     world.doomed = 0;
-    let broken = world.disk.has_ended() || world.disk.has_failed();
+    let broken = world.has_failed() || world.disk.has_ended();
     let waiting = std::mem::take(&mut life.waiting);
-    hear(world, waiting, broken)?;
-    if broken {
+    life.waiting = hear(world, waiting, broken)?;
+    if world.disk.has_ended() || !life.works() {
         return Ok(Moved::Broken);
     }
-    if worked {
+    if worked && !broken {
         world.commit();
         world.totals.commits += 1;
     }
     Ok(Moved::On)
 }
 
-/// Takes the answers. Whoever hears that something is done can rely on it from now on.
-pub(super) fn hear(world: &mut World, waiting: Vec<Waiting>, broken: bool) -> Result<(), Finding> {
+/// Takes the answers; gives who still waits. Whoever hears that something is done can rely on it
+/// from now on, and so can who hears that nothing of it was.
+pub(super) fn hear(
+    world: &mut World,
+    waiting: Vec<Waiting>,
+    broken: bool,
+) -> Result<Vec<Waiting>, Finding> {
+    let mut still = Vec::new();
+    let mut done = false;
     for mut waiting in waiting {
         match (poll(&mut waiting.answer), waiting.expected) {
-            (Some(Ok(())), Expected::Done) => world.commit(),
+            (Some(Ok(())), Expected::Done) => done = true,
             (Some(Err(Refused::Conflict)), Expected::Conflict) => {}
-            (Some(Err(Refused::Other(_))), _) | (None, _) if broken => {}
+            (None, _) if broken => still.push(waiting),
+            (Some(Err(refused)), _) if broken && refused != Refused::Conflict => {
+                let Some(put) = waiting.put else { continue };
+                if refused == Refused::Unknown || world.disk.has_ended() {
+                    world.model.doubt(put);
+                } else {
+                    world.model.take_back(put);
+                }
+            }
             (answer, expected) => {
                 let text = format!("expected {expected:?}, was told {answer:?}");
                 return Err(Finding::Misled(text));
             }
         }
     }
-    Ok(())
+    if done {
+        world.commit();
+    }
+    Ok(still)
 }
 
 fn part(text: &str) -> PartId {
@@ -129,11 +147,18 @@ fn put(world: &mut World, life: &mut Life) -> Result<(), Finding> {
             )));
         }
     }
-    life.waiting.push(Waiting { answer, expected });
-    match expected {
-        Expected::Done => world.stage(&commit),
-        Expected::Conflict => world.doomed += small,
-    }
+    let put = match expected {
+        Expected::Done => Some(world.stage(&commit)),
+        Expected::Conflict => {
+            world.doomed += small;
+            None
+        }
+    };
+    life.waiting.push(Waiting {
+        answer,
+        expected,
+        put,
+    });
     Ok(())
 }
 
@@ -320,8 +345,11 @@ fn settle(world: &mut World, life: &mut Life) -> Result<bool, Finding> {
     });
     match (poll(&mut answer), durable) {
         (None, true) => {
-            let expected = Expected::Done;
-            life.waiting.push(Waiting { answer, expected });
+            life.waiting.push(Waiting {
+                answer,
+                expected: Expected::Done,
+                put: None,
+            });
             Ok(true)
         }
         (Some(Ok(())), false) => Ok(false),

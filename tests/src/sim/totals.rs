@@ -32,6 +32,8 @@ counts! {
         /// Deaths of the process alone, with what the system had not written yet.
         kills,
         closed_in_order,
+        /// Errors of the disk that were met.
+        faults,
         /// Operations of the disk that change something.
         operations,
         commits,

@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use levada_tests::sim::{
-    cuts::{self, Plan},
+    cuts::{self, Faults, Plan},
     totals::Totals,
 };
 use summary::Summary;
@@ -32,6 +32,9 @@ struct Arguments {
     /// At least so many losses of power.
     #[arg(long, default_value_t = 3000)]
     cuts: u64,
+    /// Lets operations of the disk fail, too: errors of the device and lacks of space.
+    #[arg(long)]
+    faults: bool,
     /// Runs this seed alone, and shows all that was found.
     #[arg(long)]
     seed: Option<u64>,
@@ -43,6 +46,20 @@ struct Arguments {
     save: bool,
 }
 
+impl Arguments {
+    fn plan(&self) -> Plan {
+        let faults = if self.faults {
+            Faults::Planned
+        } else {
+            Faults::None
+        };
+        Plan {
+            faults,
+            ..Plan::default()
+        }
+    }
+}
+
 /// Seeds between two looks at the goal; what is saved is saved after each.
 const BLOCK: u64 = 256;
 
@@ -52,7 +69,7 @@ const SHOWN: usize = 300;
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let clean = match arguments.seed {
-        Some(seed) => replay(seed),
+        Some(seed) => replay(seed, &arguments.plan()),
         None => search(&arguments)?,
     };
     Ok(if clean {
@@ -63,10 +80,10 @@ fn main() -> Result<ExitCode> {
 }
 
 /// One seed, twice: it must do the same again.
-fn replay(seed: u64) -> bool {
-    let report = cuts::run(seed, &Plan::default());
+fn replay(seed: u64, plan: &Plan) -> bool {
+    let report = cuts::run(seed, plan);
     println!("{}", summary::table(&report.totals));
-    if report != cuts::run(seed, &Plan::default()) {
+    if report != cuts::run(seed, plan) {
         println!("seed {seed} did something else the second time: that is a bug of the simulation");
         return false;
     }
@@ -80,22 +97,27 @@ fn replay(seed: u64) -> bool {
 }
 
 fn search(arguments: &Arguments) -> Result<bool> {
+    let plan = arguments.plan();
     let mut summary = Summary::read()?;
-    let mut next = arguments.from.unwrap_or(summary.cuts.next);
-    if arguments.save && arguments.from.is_some_and(|from| from < summary.cuts.next) {
-        let known = summary.cuts.next;
+    let known = summary.account(&plan).next;
+    let mut next = arguments.from.unwrap_or(known);
+    if arguments.save && next < known {
         bail!("the seeds below {known} are counted already: leave out `--from`, or `--save`");
+    }
+    if arguments.save && next > known {
+        bail!("the seeds from {known} on are not counted yet: leave out `--from`, or `--save`");
     }
     let bar = ProgressBar::new(arguments.cuts).with_style(style());
     let start = Instant::now();
     let mut totals = Totals::default();
     while totals.cuts < arguments.cuts {
-        let block = run_block(next, &bar);
+        let block = run_block(next, &plan, &bar);
         next += BLOCK;
         totals.add(&block);
         if arguments.save {
-            summary.cuts.totals.add(&block);
-            summary.cuts.next = next;
+            let account = summary.account(&plan);
+            account.totals.add(&block);
+            account.next = next;
             summary.write()?;
         }
     }
@@ -110,7 +132,7 @@ fn search(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Runs a block of seeds on all cores.
-fn run_block(first: u64, bar: &ProgressBar) -> Totals {
+fn run_block(first: u64, plan: &Plan, bar: &ProgressBar) -> Totals {
     let totals = Mutex::new(Totals::default());
     let next = AtomicU64::new(first);
     let work = || {
@@ -119,13 +141,17 @@ fn run_block(first: u64, bar: &ProgressBar) -> Totals {
             if seed >= first + BLOCK {
                 return;
             }
-            let report = cuts::run(seed, &Plan::default());
+            let report = cuts::run(seed, plan);
             bar.inc(report.totals.cuts);
             if let Some(finding) = &report.finding {
                 let text = finding.to_string();
                 let shown: String = text.chars().take(SHOWN).collect();
+                let faults = match plan.faults {
+                    Faults::None => "",
+                    Faults::Planned => " --faults",
+                };
                 bar.suspend(|| {
-                    println!("seed {seed}: {shown}\n  cargo x chaos --seed {seed}");
+                    println!("seed {seed}: {shown}\n  cargo x chaos --seed {seed}{faults}");
                 });
             }
             totals

@@ -3,26 +3,43 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
-use levada_tests::{place, sim::totals::Totals};
+use levada_tests::{
+    place,
+    sim::{
+        cuts::{Faults, Plan},
+        totals::Totals,
+    },
+};
 use serde::{Deserialize, Serialize};
 
 /// The file of the saved totals.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Summary {
-    pub(crate) cuts: Account<Totals>,
+    /// Losses of power alone.
+    pub(crate) cuts: Account,
+    /// Errors of the disk beside them.
+    pub(crate) faults: Account,
 }
 
 /// One kind of simulation.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub(crate) struct Account<T> {
+pub(crate) struct Account {
     /// The first seed that was not run yet.
     pub(crate) next: u64,
-    pub(crate) totals: T,
+    pub(crate) totals: Totals,
 }
 
 impl Summary {
+    /// The account of runs of this plan.
+    pub(crate) fn account(&mut self, plan: &Plan) -> &mut Account {
+        match plan.faults {
+            Faults::None => &mut self.cuts,
+            Faults::Planned => &mut self.faults,
+        }
+    }
+
     /// What was saved; nothing if there is no file.
     pub(crate) fn read() -> Result<Self> {
         let path = path();

@@ -8,31 +8,18 @@ use std::{
     thread,
 };
 
-use super::{Finding, Honesty, Plan, Plant, Report, Totals, run};
+use super::{Faults, Finding, Honesty, Plan, Plant, Report, Totals, run};
 
 /// How many cuts there are in every test run.
 const CUTS: u64 = 3000;
 
 #[test]
 fn three_thousand_power_cuts_lose_nothing_that_was_acknowledged() {
-    let totals = Mutex::new(Totals::default());
-    let findings = Mutex::new(Vec::new());
-    let next = AtomicU64::new(0);
-    let work = || {
-        while totals.lock().unwrap().cuts < CUTS {
-            let report = run(next.fetch_add(1, Ordering::Relaxed), &Plan::default());
-            totals.lock().unwrap().add(&report.totals);
-            findings.lock().unwrap().extend(described(&report));
-        }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let (totals, findings) = (totals.into_inner().unwrap(), findings.into_inner().unwrap());
-    assert!(findings.is_empty(), "{findings:#?}");
+    let totals = search(&Plan::default(), |totals| totals.cuts < CUTS);
     // It was what it says.
-    assert!(totals.cuts_in_recovery * 6 > totals.cuts, "{totals:?}");
+    assert!(totals.cuts_in_recovery * 5 > totals.cuts, "{totals:?}");
     assert!(
-        totals.kills > 100 && totals.in_flight_kept > 100,
+        totals.kills > 100 && totals.in_flight_kept > 50,
         "{totals:?}"
     );
     assert!(
@@ -41,11 +28,34 @@ fn three_thousand_power_cuts_lose_nothing_that_was_acknowledged() {
     );
 }
 
-fn described(report: &Report) -> Option<String> {
+/// Runs seeds on all cores while there is more to do; none may find anything.
+fn search(plan: &Plan, more: impl Fn(&Totals) -> bool + Sync) -> Totals {
+    let totals = Mutex::new(Totals::default());
+    let findings = Mutex::new(Vec::new());
+    let next = AtomicU64::new(0);
+    let work = || {
+        while more(&totals.lock().unwrap()) {
+            let report = run(next.fetch_add(1, Ordering::Relaxed), plan);
+            totals.lock().unwrap().add(&report.totals);
+            findings.lock().unwrap().extend(described(&report, plan));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let findings = findings.into_inner().unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+    totals.into_inner().unwrap()
+}
+
+fn described(report: &Report, plan: &Plan) -> Option<String> {
     let finding = report.finding.as_ref()?;
     let seed = report.seed;
+    let faults = match plan.faults {
+        Faults::None => "",
+        Faults::Planned => " --faults",
+    };
     Some(format!(
-        "{finding}\nreplay: cargo x chaos --cuts 1 --seed {seed}"
+        "{finding}\nreplay: cargo x chaos --seed {seed}{faults}"
     ))
 }
 
@@ -83,4 +93,16 @@ fn an_acknowledgement_before_the_commit_is_found_out() {
     assert!(found.len() >= 36, "{} of 40: {found:?}", found.len());
     let lost = |finding: &Finding| matches!(finding, Finding::Lost(_));
     assert!(found.iter().all(lost), "{found:?}");
+}
+
+/// A store that failed over an unsynced write, and the process that was started after it, once
+/// took for written what the system's cache alone had (seeds 75 and 97).
+#[test]
+fn errors_of_the_disk_lose_nothing_and_nobody_is_told_wrong() {
+    let plan = Plan {
+        faults: Faults::Planned,
+        ..Plan::default()
+    };
+    let totals = search(&plan, |totals| totals.seeds < 300);
+    assert!(totals.faults > 300 && totals.cuts > 300, "{totals:?}");
 }

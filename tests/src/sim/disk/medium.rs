@@ -109,6 +109,14 @@ impl Medium {
         self.forgotten = true;
     }
 
+    /// What the system shows is what is on the medium, after a sync that failed.
+    pub(super) fn reread(&mut self, view: &mut Vec<u8>) {
+        if std::mem::take(&mut self.forgotten) {
+            view.clone_from(&self.durable);
+            self.pending.clear();
+        }
+    }
+
     /// The power goes and comes back: `view` is what is left.
     pub(super) fn cut(&mut self, view: &mut Vec<u8>, chance: &Chance) {
         let loss = Loss::draw(chance, self.pending.len());
