@@ -366,7 +366,7 @@ fn quarantine(hold: &mut Hold, at: usize, bad: Bad) {
     );
     state.inbox.rows_changed(now());
     drop(state);
-    shared.wake.notify_all();
+    shared.wake.ring();
     error!(%part, position = first, events = gone, "damaged events were set aside");
 }
 

@@ -39,6 +39,7 @@ mod room;
 mod row;
 
 mod ballast;
+mod bell;
 mod disk;
 mod file;
 mod folder;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::{Arc, Condvar, Mutex, OnceLock, RwLock, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use redb::Database;
 use tracing::info;
 
 use crate::{
+    bell::Bell,
     channels::{Channel, Channels},
     disk::Disk,
     file::Thrift,
@@ -89,7 +90,7 @@ pub(crate) fn open(params: StoreParams) -> Result<(Arc<Shared>, Writer), OpenErr
         })),
         registry: registry.clone(),
         state: Mutex::new(state),
-        wake: Condvar::new(),
+        wake: Bell::default(),
         base: RwLock::new(base),
         meter,
         clock,

@@ -306,7 +306,7 @@ pub(crate) async fn reserve(
         },
     };
     // The writer may free pages for it, and a taker that waits for more has no reason to.
-    shared.wake.notify_all();
+    shared.wake.ring();
     let channels = needs
         .iter()
         .filter_map(|need| shared.channels.get(need.room));
@@ -397,7 +397,7 @@ fn stage(
         reply: Some(reply),
     });
     drop(state);
-    shared.wake.notify_all();
+    shared.wake.ring();
     Ok(Some(rx))
 }
 
@@ -441,6 +441,6 @@ fn fill_at_once(shared: &Shared, state: &mut State, commit: Commit, prepared: Pr
         shared.channels[at.channel].events.notify_waiters();
     }
     if counted && state.inbox.counts_changed(now()) {
-        shared.wake.notify_all();
+        shared.wake.ring();
     }
 }

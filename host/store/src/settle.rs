@@ -59,7 +59,7 @@ pub(crate) async fn settle(
             rx
         })
     };
-    shared.wake.notify_all();
+    shared.wake.ring();
     if rings {
         channel.events.notify_waiters();
     }

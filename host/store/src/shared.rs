@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use crate::{
+    bell::Bell,
     channels::Channels,
     keys::LaneId,
     lanes::{Lane, LaneAt, Lanes},
@@ -49,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) channels: Channels,
     pub(crate) state: Mutex<State>,
     /// Wakes the writer.
-    pub(crate) wake: Condvar,
+    pub(crate) wake: Bell,
     /// Locked for writing only while the file is opened again or closed.
     pub(crate) base: RwLock<Base>,
     pub(crate) meter: Arc<Meter>,
@@ -210,7 +211,7 @@ impl Shared {
         guarded(|| work(db)).map_err(|trouble| {
             // Noted before the file can be opened again: after that it is the past.
             self.lock().trouble.get_or_insert_with(|| trouble.clone());
-            self.wake.notify_all();
+            self.wake.ring();
             Some(trouble)
         })
     }
@@ -271,7 +272,7 @@ impl Shared {
         self.channels
             .iter()
             .for_each(|channel| channel.events.notify_waiters());
-        self.wake.notify_all();
+        self.wake.ring();
     }
 }
 

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Instant};
 pub use crate::{
     disk::Disk,
     file::{Ahead, Pace},
+    writer::Step,
 };
 use crate::{
     open,
     params::{OpenError, StoreParams},
     shared,
     stores::{Closed, Stores},
-    writer::{Step, Writer},
+    writer::Writer,
 };
 
 /// The writer of a store that was opened without a thread.
@@ -34,7 +35,17 @@ pub fn open_stepped(params: StoreParams) -> Result<(Arc<Stores>, Stepper), OpenE
 impl Stepper {
     /// Does what is to be done at `now`; whether something was.
     pub fn step(&mut self, now: Instant) -> bool {
-        self.writer.step(now) == Step::Worked
+        self.advance(now) == Step::Worked
+    }
+
+    /// As [`step`](Self::step); says when the next one is due.
+    pub fn advance(&mut self, now: Instant) -> Step {
+        self.writer.step(now)
+    }
+
+    /// Waits until the writer may have something to do before that. Safe to cancel.
+    pub async fn rung(&self) {
+        self.stores.shared.wake.rung().await;
     }
 
     /// Closes the store in order.

@@ -60,7 +60,7 @@ pub(crate) struct Writer {
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Something was committed, or failed.
     Worked,
     /// There is nothing to do before this time, or until somebody calls.
@@ -215,13 +215,8 @@ impl Writer {
         if ready {
             return;
         }
-        match until {
-            Some(at) => {
-                let most = at.saturating_duration_since(now);
-                drop(self.shared.wake.wait_timeout(state, most));
-            }
-            None => drop(self.shared.wake.wait(state)),
-        }
+        let most = until.map(|at| at.saturating_duration_since(now));
+        self.shared.wake.wait(state, most);
     }
 
     /// One transaction; every failure, panics of redb included, as trouble.
