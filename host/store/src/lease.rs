@@ -14,7 +14,7 @@ use tracing::error;
 use crate::{
     keys::{self, LaneId, ROWS},
     lanes::{LaneAt, Offer},
-    queue::{Pick, Places},
+    queue::{Pick, Places, Removed},
     room::Need,
     row::{self, StoredRow},
     shared::{Aside, Shared, State, Status, now},
@@ -380,7 +380,8 @@ fn remove(state: &mut State, lane: LaneAt, first: u64, places: &Places) -> u32 {
     if events == 0 {
         return 0;
     }
-    let Some(after) = state.queue(lane).remove(first, places, bytes) else {
+    let removed = state.queue(lane).remove(first, places, bytes);
+    let Some(Removed { after, bytes }) = removed else {
         return 0;
     };
     state.inbox.touched.insert((lane, first), after);

@@ -145,6 +145,14 @@ impl Places {
     }
 }
 
+/// Events that went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub(crate) after: After,
+    /// What they are counted with: the room that they leave.
+    pub(crate) bytes: u32,
+}
+
 /// What a row looks like after some of its events went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum After {
@@ -403,11 +411,16 @@ impl Queue {
         self.first_free = self.first_free.min(at);
     }
 
-    /// Lets leased events go; `bytes` is what they had. Says what is left of the row.
-    pub(crate) fn remove(&mut self, first: u64, places: &Places, bytes: u32) -> Option<After> {
+    /// Lets leased events go. `bytes` is what they had, or a guess where they are damaged: the last
+    /// events of a row have what is left of it.
+    pub(crate) fn remove(&mut self, first: u64, places: &Places, bytes: u32) -> Option<Removed> {
         let at = self.find(first)?;
         let gone_now = u32::try_from(places.len()).unwrap_or(u32::MAX);
         let row = &mut self.rows[at];
+        let bytes = match row.left == gone_now {
+            true => row.bytes,
+            false => bytes.min(row.bytes),
+        };
         self.events -= u64::from(gone_now);
         self.bytes -= u64::from(bytes);
         row.left -= gone_now;
@@ -418,7 +431,8 @@ impl Queue {
                 .as_ref()
                 .is_some_and(|detail| detail.gone.is_some());
             self.drop_row(at);
-            return Some(After::Gone { partly });
+            let after = After::Gone { partly };
+            return Some(Removed { after, bytes });
         }
         let (count, all_taken) = (row.count, row.free == 0);
         let left_bytes = row.bytes;
@@ -428,10 +442,11 @@ impl Queue {
         }
         let gone = detail.gone.get_or_insert_with(|| Bits::none(count));
         places.iter().for_each(|n| gone.set(n, true));
-        Some(After::Some {
+        let after = After::Some {
             bytes: left_bytes,
             gone: gone.clone(),
-        })
+        };
+        Some(Removed { after, bytes })
     }
 
     /// Takes all free events of one row: they share its fate.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     lease::Hold,
     letter, metrics, put,
-    queue::{Pick, Places},
+    queue::{Pick, Places, Removed},
     room::Need,
     shared::{Shared, State, key_of, now},
 };
@@ -130,7 +130,8 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
         let queue = state.queue(hold.lane);
         queue.give_back(pick.first, &split.back, Some(hold.attempts + 1));
         if split.gone.len() > 0 {
-            let Some(after) = queue.remove(pick.first, &split.gone, split.bytes) else {
+            let removed = queue.remove(pick.first, &split.gone, split.bytes);
+            let Some(Removed { after, bytes }) = removed else {
                 // Its row was set aside with a damaged file, and is counted there.
                 known = &[];
                 continue;
@@ -138,6 +139,7 @@ fn apply(state: &mut State, mut hold: Hold, settlement: Settlement, letters: Vec
             if durable {
                 state.inbox.touched.insert((hold.lane, pick.first), after);
             }
+            here.bytes = u64::from(bytes);
             tally.add(here);
         }
     }
