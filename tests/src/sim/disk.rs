@@ -105,6 +105,11 @@ impl SimDisk {
         platter.end_at = Some(platter.operations + operations + 1);
     }
 
+    /// Lets the life go on: an end that was planned does not come.
+    pub fn go_on(&self) {
+        self.lock().end_at = None;
+    }
+
     /// Ends the life now, between two operations.
     pub fn end_now(&self) {
         self.lock().ended = true;

@@ -50,3 +50,71 @@ counts! {
         findings,
     }
 }
+
+counts! {
+    /// Hops over a network that lies: counts of one seed, or of many.
+    HopTotals {
+        seeds,
+        /// Of each kind.
+        exact,
+        plaintext,
+        restored,
+        receivers,
+        virtual_seconds,
+        /// Losses of power, and those among them that came before the store was open again.
+        cuts,
+        cuts_in_recovery,
+        /// Deaths of a process alone.
+        kills,
+        /// Errors of disks that were planned.
+        faults,
+        /// Stores that were put back to an older copy.
+        restores,
+        /// Links that carried nothing for a while, in both directions or one.
+        partitions,
+        one_way,
+        connections,
+        resets,
+        /// Connections that stayed half-open.
+        hangs,
+        replays,
+        clock_jumps,
+        /// Marks that were found to be of another life of a store, since the last start of each agent.
+        regressions,
+        /// Events that were acknowledged at an edge.
+        acked,
+        /// Events that came out at the last tier.
+        delivered,
+        /// Events that were stored again, and how many that might have been.
+        duplicates,
+        duplicates_allowed,
+        /// Events that went with a store that was put back.
+        gone_with_a_store,
+        /// Seeds that ended with a finding.
+        findings,
+    }
+}
+
+counts! {
+    /// Single bits that changed in a closed file: counts of one seed, or of many.
+    FlipTotals {
+        seeds,
+        flips,
+        /// Nothing of what came out was other than before.
+        harmless,
+        /// A record was found to be damaged.
+        noticed,
+        /// The file was set aside, and a fresh one took over.
+        set_aside,
+        /// The file was refused by name.
+        refused,
+        /// Events that were damaged, or in a file that was set aside.
+        events_lost,
+        /// Events that came again, because the note that they were settled was damaged.
+        events_again,
+        marks_lost,
+        letters_lost,
+        /// Seeds that ended with a finding.
+        findings,
+    }
+}

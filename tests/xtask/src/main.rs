@@ -56,7 +56,8 @@ enum Verb {
         #[command(subcommand)]
         what: Option<Peers>,
     },
-    /// Cuts the power of a simulated disk, any number of times, and checks what is left.
+    /// Has simulated disks, networks and machines lie and fail, any number of times, and checks what
+    /// is left.
     Chaos {
         /// How often, from which seed; `cargo x chaos --help` lists it.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

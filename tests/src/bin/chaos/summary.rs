@@ -5,10 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use levada_tests::{
     place,
-    sim::{
-        cuts::{Faults, Plan},
-        totals::Totals,
-    },
+    sim::totals::{FlipTotals, HopTotals, Totals},
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,29 +14,25 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Summary {
     /// Losses of power alone.
-    pub(crate) cuts: Account,
+    pub(crate) cuts: Account<Totals>,
     /// Errors of the disk beside them.
-    pub(crate) faults: Account,
+    pub(crate) faults: Account<Totals>,
+    /// Three tiers over a network that lies.
+    pub(crate) hops: Account<HopTotals>,
+    /// Bits that change in a closed file.
+    pub(crate) flips: Account<FlipTotals>,
 }
 
 /// One kind of simulation.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub(crate) struct Account {
+pub(crate) struct Account<T> {
     /// The first seed that was not run yet.
     pub(crate) next: u64,
-    pub(crate) totals: Totals,
+    pub(crate) totals: T,
 }
 
 impl Summary {
-    /// The account of runs of this plan.
-    pub(crate) fn account(&mut self, plan: &Plan) -> &mut Account {
-        match plan.faults {
-            Faults::None => &mut self.cuts,
-            Faults::Planned => &mut self.faults,
-        }
-    }
-
     /// What was saved; nothing if there is no file.
     pub(crate) fn read() -> Result<Self> {
         let path = path();
