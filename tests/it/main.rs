@@ -8,6 +8,7 @@ mod bad_mqtt;
 mod breaker;
 mod connected;
 mod contract;
+mod damaged;
 mod drain;
 mod end_to_end;
 mod flume;
