@@ -253,6 +253,7 @@ impl Place {
             capacity_bytes: 64 << 20,
             capacity_events: None,
             on_full: OnFull::Reject,
+            lanes: None,
         };
         let params = StoreParams {
             cache_bytes: 1 << 20,
@@ -365,6 +366,7 @@ impl Life {
             events: most,
             bytes: 1 << 40,
             wait: Duration::ZERO,
+            ..Want::default()
         };
         let name = channel(CHANNELS[of]);
         // What is met while reading has the file opened again, or set aside.

@@ -76,6 +76,8 @@ pub(super) struct Tuning {
     /// Events that a relay has room for.
     pub(super) room: u64,
     pub(super) put_timeout: &'static str,
+    /// How two Levadas compress.
+    pub(super) compression: &'static str,
     /// How long a commit takes at most.
     pub(super) commit: Duration,
 }
@@ -87,6 +89,7 @@ impl Tuning {
             window: [1, 3, 8, 8][index(chance, 4)],
             room: [64, 64, 200, 1_000_000][index(chance, 4)],
             put_timeout: ["300ms", "2s", "10s"][index(chance, 3)],
+            compression: ["zstd", "none"][index(chance, 2)],
             commit: Duration::from_millis([1, 10, 100][index(chance, 3)]),
         }
     }
@@ -189,6 +192,7 @@ impl Agent {
             capacity_bytes: 64 << 20,
             capacity_events: Some(self.room),
             on_full: OnFull::Block,
+            lanes: None,
         }
     }
 
@@ -303,6 +307,7 @@ impl Agent {
                 events: 1 << 20,
                 bytes: 1 << 40,
                 wait: Duration::ZERO,
+                ..Want::default()
             };
             let name = channel();
             let mut lease = pin!(store.lease(&name, want));

@@ -9,8 +9,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use levada_core::{
-    ChannelName, Commit, Lease, Marks, PartId, PutError, Settlement, Store, TakeError, TaskSet,
-    Want, hop::Lane, marks::Expect,
+    ChannelName, Commit, Lease, Marks, Name, PartId, PutError, Settlement, Store, TakeError,
+    TaskSet, Want,
+    hop::Lane,
+    marks::Expect,
+    state::{SavedState, States},
 };
 use levada_store::Stores;
 
@@ -31,6 +34,12 @@ impl Planted {
             plant,
             early: Mutex::default(),
         }
+    }
+}
+
+impl States for Planted {
+    fn state(&self, handler: &Name) -> Result<SavedState, TakeError> {
+        self.inner.state(handler)
     }
 }
 
@@ -69,6 +78,10 @@ impl Store for Planted {
 
     fn mark(&self, part: &PartId, key: &str) -> Option<Bytes> {
         self.inner.mark(part, key)
+    }
+
+    fn lanes(&self, channel: &ChannelName) -> u32 {
+        self.inner.lanes(channel)
     }
 
     fn lane(&self, channel: &ChannelName, lane: u32) -> Result<Lane, TakeError> {

@@ -14,7 +14,7 @@ use levada_net::Transport;
 use levada_telemetry::Registry;
 
 use super::{
-    Kind,
+    Kind, Plant,
     agent::{Around, PORT, Role},
     net::Host,
     parts::{Collector, Feed},
@@ -122,9 +122,17 @@ impl Wiring<'_> {
         let kinds = levada_sources::kinds(&deps);
         let kind = kinds.iter().find(|kind| kind.name == "avro");
         let part = part("sources.in");
+        let compression = match self.around.plan.plant {
+            // What is planted on the wire must be read there.
+            Plant::NoPrev => "none",
+            Plant::Nothing | Plant::EarlyAck | Plant::AnyMark | Plant::NoGuard => {
+                self.around.tuning.compression
+            }
+        };
         let settings = [
             ("listen", format!("127.0.0.1:{PORT}").as_str().into()),
             ("put-timeout", self.around.tuning.put_timeout.into()),
+            ("compression", compression.into()),
             (
                 "trust-plaintext",
                 (self.around.kind != Kind::Plaintext).into(),
