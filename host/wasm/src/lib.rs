@@ -38,6 +38,8 @@ mod rescue;
 mod state;
 mod timer;
 
+pub mod zoo;
+
 pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
 pub use grants::{CredentialParams, Destination, GrantParams, Grants, LookupParams, Network};

@@ -1,0 +1,1 @@
+;; The neighbour: it does nothing.

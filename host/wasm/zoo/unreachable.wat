@@ -1,0 +1,4 @@
+;; F64: panics
+;; ends: trap, unreachable
+@misdeed
+unreachable
