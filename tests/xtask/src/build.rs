@@ -86,6 +86,14 @@ pub(crate) fn chaos(workspace: &Workspace, rest: &[String]) -> Result<()> {
     step::run("chaos", &mut chaos, "replay a seed as it says above")
 }
 
+/// Builds the host, then lets its hostile handlers loose.
+pub(crate) fn zoo(workspace: &Workspace, rest: &[String]) -> Result<()> {
+    step::run("host", &mut host(workspace), MEND)?;
+    let mut levada = workspace.command(workspace.target().join("debug/levada"));
+    levada.args(["handler", "zoo"]).args(rest);
+    step::run("zoo", &mut levada, "what got through is named above")
+}
+
 /// Builds for release, then measures.
 pub(crate) fn bench(workspace: &Workspace, rest: &[String]) -> Result<()> {
     if rest.iter().any(|word| word.ends_with("flume")) {

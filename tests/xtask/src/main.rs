@@ -63,7 +63,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// Measures, each figure beside its yardstick: limits, store, codec, handler, hop, idle.
+    /// Lets hostile handlers loose beside a harmless one.
+    Zoo {
+        /// Which, and whether their long forms too; `levada handler zoo --help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Measures, each figure beside its yardstick: limits, store, codec, handler, hop, idle, zoo.
     Bench {
         /// What to measure and how; `cargo x bench --help` lists it.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -102,6 +108,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         } => peers::fetch(&workspace),
         Verb::Peers { what: None } => peers::run(&workspace),
         Verb::Chaos { rest } => build::chaos(&workspace, rest),
+        Verb::Zoo { rest } => build::zoo(&workspace, rest),
         Verb::Bench { rest } => build::bench(&workspace, rest),
     }
 }
