@@ -19,6 +19,7 @@ mod link;
 mod load;
 mod store;
 mod volume;
+mod zoo;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -67,6 +68,8 @@ enum Group {
     Hop,
     /// F1 to F3: start, size, memory.
     Idle,
+    /// F62 to F78: what hostile handlers cost their neighbours.
+    Zoo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Group::Idle) {
         idle::run(&bench, &mut report)?;
+    }
+    if wanted(Group::Zoo) {
+        zoo::run(&bench, &mut report)?;
     }
     report.end(arguments.save.as_deref())
 }
