@@ -173,16 +173,19 @@ async fn what_was_seen_is_known_after_a_reload_and_a_kill() -> Result<()> {
 async fn state_is_durable_where_the_channel_is_not() -> Result<()> {
     let mut flow = Flow::started("dedupe", DEDUPE, "memory").await?;
     flow.post(&with_ids(&["a"])).await?;
-    flow.until("it is in the file", |lines| lines.len() == 1)
-        .await?;
     flow.agent.kill().await?;
     flow.agent.start()?;
     flow.agent.ready().await?;
     flow.post(&with_ids(&["a", "b"])).await?;
-    let lines = flow
-        .until("both are in the file", |lines| lines.len() >= 2)
-        .await?;
-    assert_eq!(bodies(&lines), ["a", "b"]);
+    // What the channel held may be lost with the process, and that it was seen is not.
+    let lines = flow.until("the new one is in the file", |lines| {
+        bodies(lines).contains(&"b")
+    });
+    let lines = lines.await?;
+    assert!(
+        matches!(bodies(&lines)[..], ["b"] | ["a", "b"]),
+        "{lines:?}"
+    );
     flow.end().await?;
     Ok(())
 }
