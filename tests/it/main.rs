@@ -27,4 +27,5 @@ mod readme;
 mod reload;
 mod state;
 mod tls;
+mod zoo;
 mod zstd;
