@@ -16,7 +16,7 @@ const NAME: &str = "store.lock";
 /// Holds the lock until it is dropped. The file stays; the lock on it is what counts.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -66,6 +66,15 @@ impl Lock {
             file.write_all(who.as_bytes())
         };
         write(&mut file).map_err(failed("write the lock file"))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// Unlocks by word: closing is not enough while a child process that is just being started
+    /// still holds a copy of the file.
+    fn drop(&mut self) {
+        // Nobody could do anything about an error here, and the close comes next.
+        flock(&self.file, FlockOperation::Unlock).ok();
     }
 }
