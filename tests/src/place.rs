@@ -1,9 +1,11 @@
 //! Where things are: the binary under test, the guests, free ports.
 
 use std::{
+    collections::BTreeSet,
     env,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -84,11 +86,22 @@ fn component(path: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A loopback address that nobody listens on now.
+/// A loopback address that nobody listens on now, and that this process was not given before: the
+/// system hands out the same port twice while nobody listens on it.
 ///
 /// # Errors
 /// No socket can be bound.
 pub fn free_address() -> Result<SocketAddr> {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind on loopback")?;
-    socket.local_addr().context("a bound socket has no address")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let socket =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind on loopback")?;
+        let address = socket
+            .local_addr()
+            .context("a bound socket has no address")?;
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.insert(address.port()) {
+            return Ok(address);
+        }
+    }
 }
