@@ -34,6 +34,9 @@ pub(crate) const BORDER: u8 = b'j';
 pub(crate) const MARK: u8 = b'm';
 pub(crate) const SETTLED: u8 = b's';
 
+/// Far more lanes than a channel ever had: what claims another is damaged.
+pub(crate) const MOST_LANES: u32 = 1024;
+
 /// One lane of one channel, by the channel's number in this store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LaneId {

@@ -176,6 +176,10 @@ pub(crate) fn scan(db: &Database) -> Result<Found, redb::Error> {
         rebuild(&rows, &mut index)?;
     }
     for ((lane, first), row) in index {
+        if lane.lane >= keys::MOST_LANES {
+            let text = format!("a row says that it is of lane {}", lane.lane);
+            return Err(redb::Error::Corrupted(text));
+        }
         let settled = settled.remove(&(lane, first));
         let entry = restore(first, row, settled.as_deref());
         if entry.left() > 0 {
@@ -343,8 +347,9 @@ fn describe(key: &[u8; 16], first: u64, value: &[u8], next: Option<u64>) -> Inde
             chain: row.chain_after(first),
         },
         None => {
-            let events = small(next.map_or(1, |next| next - first));
             let bytes = size(value.len());
+            // No event is shorter than a byte, whatever the key of the next row says.
+            let events = small(next.map_or(1, |next| next - first)).min(bytes);
             IndexEntry {
                 count: events,
                 bytes,
