@@ -56,7 +56,8 @@ impl Guest {
         })?;
         let part = PartId::parse("handlers.bench").context("a part's name")?;
         let spec = HandlerSpec::new(place::guest(name)?);
-        let interceptor = runtime.block_on(handlers.load(&part, &spec))?;
+        let loaded = runtime.block_on(handlers.load(&part, &spec))?;
+        let interceptor = loaded.interceptor.context("the guest is an interceptor")?;
         Ok(Self {
             runtime: Arc::clone(runtime),
             interceptor,

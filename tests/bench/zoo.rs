@@ -101,7 +101,8 @@ impl<'a> House<'a> {
         let mut spec = HandlerSpec::new(path);
         // Wall time says nothing on a machine that is loaded on purpose.
         spec.limits.deadline = Duration::from_secs(60);
-        Ok(self.runtime.block_on(self.handlers.load(&part, &spec))?)
+        let loaded = self.runtime.block_on(self.handlers.load(&part, &spec))?;
+        loaded.interceptor.context("the guest is an interceptor")
     }
 }
 

@@ -15,6 +15,7 @@ mod flume;
 mod foreign;
 mod gateway;
 mod groups;
+mod handler_sinks;
 mod hop_kills;
 mod hops;
 mod hostile;

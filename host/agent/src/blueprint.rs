@@ -17,7 +17,7 @@ use levada_net::ListenerTls;
 use levada_wasm::HandlerSpec;
 use std::sync::Arc;
 
-use crate::{crossing, kinds::Kinds};
+use crate::{crossing, handler_sink, kinds::Kinds};
 
 /// An agent whose every part is checked, and not open.
 pub(crate) struct Blueprint {
@@ -88,10 +88,11 @@ pub(crate) fn blueprint(
         Some((config.part, CheckedInterceptor { build, table }))
     });
     let interceptors = interceptors.collect();
+    handler_sink::check_names(&sinks, &handlers, problems);
+    let handlers = handlers.into_iter();
     let handlers = handlers
-        .into_iter()
-        .filter_map(|config| handler(config, problems));
-    let handlers = handlers.collect();
+        .filter_map(|config| handler(config, problems))
+        .collect();
     let sources = sources.into_iter().filter_map(|config| {
         let kind = kinds.source(&config.table, problems)?;
         let build = kind.check(

@@ -12,8 +12,9 @@ use crate::{
     cli::CheckArgs,
     exit::Exit,
     figures::{Figures, figures},
-    opening,
+    handler_sink, opening,
     output::{complain, look, say, say_json},
+    plan::{Loaded, LoadedHandler},
     reading::Reading,
     run::runtime,
 };
@@ -75,24 +76,30 @@ async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Pr
             return;
         }
     };
-    for CheckedHandler {
-        part, spec, place, ..
-    } in &blueprint.handlers
-    {
+    let mut loaded = Loaded::new();
+    for handler in &blueprint.handlers {
+        let CheckedHandler { part, spec, .. } = handler;
         for remark in Handlers::remarks(spec).await {
             let key = format!("{part}.{}", remark.key);
-            let problem = Problem::warning(Some(*place), key, remark.what);
+            let problem = Problem::warning(Some(handler.place), key, remark.what);
             problems.push(problem.help(remark.help));
         }
-        if let Err(error) = handlers.load(part, spec).await {
-            let help = error.help();
-            let error = anyhow::Error::from(error);
-            let key = format!("{part}.component");
-            let mut problem = Problem::error(Some(*place), key, format!("{error:#}"));
-            problem.help = help.map(Into::into);
-            problems.push(problem);
+        match handlers.load(part, spec).await {
+            Ok(roles) => {
+                let made_of = String::new();
+                loaded.insert(part.clone(), LoadedHandler { made_of, roles });
+            }
+            Err(error) => {
+                let help = error.help();
+                let error = anyhow::Error::from(error);
+                let key = format!("{part}.component");
+                let mut problem = Problem::error(Some(handler.place), key, format!("{error:#}"));
+                problem.help = help.map(Into::into);
+                problems.push(problem);
+            }
         }
     }
+    handler_sink::check_roles(blueprint, &loaded, problems);
 }
 
 /// Shows problems on standard error: as text, or as one JSON list.

@@ -10,6 +10,7 @@ mod output;
 mod around;
 mod blueprint;
 mod crossing;
+mod handler_sink;
 mod kinds;
 mod reading;
 

@@ -2,13 +2,13 @@
 
 use std::{fs::DirBuilder, net::SocketAddr, os::unix::fs::DirBuilderExt, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use levada_admin::{Doors, Facts, Listening, View};
 use levada_config::{
     AgentSettings, ChannelConfig, ChannelType, DeadLettersFull, Door, MemoryReservation,
     OnCorruption, OnFull,
 };
-use levada_core::{Stop, tasks::blocking};
+use levada_core::{Problems, Stop, tasks::blocking};
 use levada_flow::{Flow, Surroundings};
 use levada_net::Inbound;
 use levada_store::{ChannelKind, ChannelSpec, DeadLetterSpec, LaneSpec, StoreParams, Stores};
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     around::Around,
     blueprint::{Blueprint, CheckedHandler},
-    crossing, figures,
+    crossing, figures, handler_sink,
     plan::{Loaded, LoadedHandler, plan},
     reload::{Configured, Current, Reloader},
 };
@@ -53,6 +53,12 @@ pub(crate) async fn load(blueprint: &Blueprint, around: &Around) -> Result<Sandb
         Some(handlers) => load_all(handlers, &blueprint.handlers).await?,
         None => Loaded::new(),
     };
+    let mut problems = Problems::default();
+    handler_sink::check_roles(blueprint, &loaded, &mut problems);
+    if let Some(problem) = problems.iter().next() {
+        let help = problem.help.as_deref().unwrap_or_default();
+        bail!("{}: {}; {help}", problem.key, problem.message);
+    }
     Ok(Sandbox { handlers, loaded })
 }
 
@@ -152,7 +158,7 @@ pub(crate) async fn load_one(
     made_of: String,
 ) -> Result<LoadedHandler> {
     let loaded = handlers.load(&handler.part, &handler.spec).await;
-    let interceptor = loaded.map_err(|error| match error.help() {
+    let roles = loaded.map_err(|error| match error.help() {
         Some(help) => anyhow!("{:#}; {help}", anyhow::Error::from(error)),
         None => error.into(),
     })?;
@@ -161,10 +167,7 @@ pub(crate) async fn load_one(
     }
     let component = handler.spec.component.display();
     info!(part = %handler.part, %component, "handler loaded");
-    Ok(LoadedHandler {
-        made_of,
-        interceptor,
-    })
+    Ok(LoadedHandler { made_of, roles })
 }
 
 /// A handler's settings, and the digest of its component as the file is now.

@@ -6,7 +6,7 @@ use levada_config::{
     BackOffParams, BatchParams, ChannelConfig, GroupConfig, GroupPolicy, SelectorConfig,
     SinkConfig, SourceCommon, SourceConfig,
 };
-use levada_core::{ChannelName, Interceptor, PartId, Selector, Sink, Source, Table, Want};
+use levada_core::{ChannelName, PartId, Selector, Sink, Source, Table, Want};
 use levada_flow::{
     GroupPlan, Link, Multiplexing, MultiplexingRoutes, Plan, Policy, Replicating, Retry, SinkPlan,
     SourcePlan, Succession,
@@ -14,7 +14,7 @@ use levada_flow::{
 
 use crate::{
     blueprint::{Blueprint, Checked, CheckedInterceptor, shared_only},
-    crossing,
+    crossing, handler_sink,
 };
 
 /// Handlers by name, ready to be called.
@@ -25,7 +25,7 @@ pub(crate) type Loaded = BTreeMap<PartId, LoadedHandler>;
 pub(crate) struct LoadedHandler {
     /// Its settings and the digest of its component: the same text is the same handler.
     pub(crate) made_of: String,
-    pub(crate) interceptor: Arc<dyn Interceptor>,
+    pub(crate) roles: levada_wasm::Loaded,
 }
 
 /// The plan of an agent's flow.
@@ -45,7 +45,10 @@ pub(crate) fn plan(blueprint: Blueprint, loaded: &Loaded) -> Plan {
     let sources = sources.into_iter().map(|source| chains.source(source));
     Plan {
         sources: sources.collect(),
-        sinks: sinks.into_iter().map(|s| sink(s, &channels)).collect(),
+        sinks: sinks
+            .into_iter()
+            .map(|one| sink(one, &channels, loaded))
+            .collect(),
         groups: groups.into_iter().map(group).collect(),
         in_flight_bytes: None,
     }
@@ -100,7 +103,8 @@ impl Chains<'_> {
         let native = native.map(|native| ((native.build)(), native.table.to_json()));
         let handler = || {
             let handler = self.loaded.get(part)?;
-            Some((Arc::clone(&handler.interceptor), handler.made_of.clone()))
+            let interceptor = handler.roles.interceptor.clone()?;
+            Some((interceptor, handler.made_of.clone()))
         };
         let (interceptor, made_of) = native.or_else(handler)?;
         let part = part.clone();
@@ -108,18 +112,31 @@ impl Chains<'_> {
     }
 }
 
-fn sink(sink: Checked<SinkConfig, Box<dyn Sink>>, channels: &[ChannelConfig]) -> SinkPlan {
+fn sink(
+    sink: Checked<SinkConfig, Box<dyn Sink>>,
+    channels: &[ChannelConfig],
+    loaded: &Loaded,
+) -> SinkPlan {
     let common = sink.config.common;
     let channel = channels.iter().find(|other| other.name.0 == common.channel);
     let lanes = channel.and_then(|channel| channel.params.lanes.as_ref());
+    // A sink opens its channel's lanes as it opens itself.
+    let mut made_of = format!("{} {lanes:?}", sink.config.table.to_json());
+    let mut build = sink.build;
+    let handler = handler_sink::handler_of(&sink.config.table);
+    if let Some(handler) = handler.and_then(|part| loaded.get(&part)) {
+        made_of.push_str(&handler.made_of);
+        if let Some(of_handler) = handler.roles.sink.clone() {
+            build = Arc::new(move || of_handler.sink());
+        }
+    }
     SinkPlan {
         part: sink.config.part,
-        build: sink.build,
+        build,
         channel: ChannelName(common.channel),
         want: want(&common.batch.unwrap_or_default()),
         retry: retry(&common.back_off.unwrap_or_default(), common.max_attempts),
-        // A sink opens its channel's lanes as it opens itself.
-        made_of: format!("{} {lanes:?}", sink.config.table.to_json()),
+        made_of,
     }
 }
 

@@ -20,6 +20,10 @@ choice! {
 /// Bytes of the stack that wasm code may use.
 pub(crate) const WASM_STACK: usize = 256 << 10;
 
+/// Bytes of the stack that a call which may wait runs on: that of the wasm code, and what the host
+/// needs where the guest calls it.
+const FIBER_STACK: usize = 1 << 20;
+
 /// Frames that a backtrace shows.
 const BACKTRACE_FRAMES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(50).expect("not 0");
 
@@ -56,10 +60,11 @@ const OFF: [WasmFeatures; 12] = [
 /// profile's hash, so a child process must use this very function.
 pub(crate) fn config(reservation: MemoryReservation) -> Config {
     let mut config = Config::new();
-    // Imports never wait and calls run on the thread that holds the batch.
+    // One thing at a time in an instance: a call that waits does so on a fiber of its own.
     config.concurrency_support(false);
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK);
+    config.async_stack_size(FIBER_STACK);
     // What the tool chains of guests need, and nothing else. A test loads a module of each kind.
     for feature in ON {
         config.wasm_features(feature, true);

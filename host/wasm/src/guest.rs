@@ -7,11 +7,11 @@ use std::{
 
 use levada_core::{Batch, Chance, Clock, PartId};
 use ring::digest;
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use crate::{
     Grants, Limits,
+    fiber::{PollTime, thread_cpu},
     inspect::hex,
     limits::{Limit, LimitReached, Limiter},
     lookup::Tables,
@@ -97,6 +97,8 @@ pub(crate) struct Guest {
     pub(crate) state: Option<Session>,
     /// The state of the guest's random numbers.
     pub(crate) random: Chance,
+    /// What counts its CPU time, if its calls may wait.
+    pub(crate) polls: Option<Arc<PollTime>>,
 }
 
 /// The call that runs, or the last one.
@@ -125,14 +127,19 @@ pub(crate) struct CallState {
 /// CPU time of a call. Up to the first tick it is taken for the wall time, up to two ticks, since
 /// asking the thread's own clock at every call costs more than a short call; from then on that
 /// clock counts, so that waiting for the processor is free.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Cpu {
     Unseen,
-    Seen { used: Duration, at: Duration },
+    Seen {
+        used: Duration,
+        at: Duration,
+    },
+    /// The call may wait, and go on on another thread.
+    Polled(Arc<PollTime>),
 }
 
 impl Guest {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, polls: Option<Arc<PollTime>>) -> Self {
         let mut guest = Self {
             limiter: Limiter::new(&shared.limits),
             call: CallState {
@@ -155,6 +162,7 @@ impl Guest {
             lines: [Vec::new(), Vec::new()],
             state: None,
             random: Chance::seeded(shared.chance.bits()),
+            polls,
             shared: Arc::clone(shared),
         };
         guest.begin(0);
@@ -167,7 +175,13 @@ impl Guest {
         let call = &mut self.call;
         call.started = Instant::now();
         call.wall_ms = None;
-        call.cpu = Cpu::Unseen;
+        call.cpu = match &self.polls {
+            Some(polls) => {
+                polls.reset();
+                Cpu::Polled(Arc::clone(polls))
+            }
+            None => Cpu::Unseen,
+        };
         call.cpu_allowed = limits.cpu_of(events);
         call.deadline = limits.deadline_of(events);
         call.host_calls_allowed = limits.host_calls_of(events);
@@ -219,13 +233,15 @@ impl Guest {
         *self.call.wall_ms.get_or_insert_with(|| clock.wall_ms())
     }
 
+    /// Time until the deadline.
+    pub(crate) fn remaining(&self) -> Duration {
+        let spent = self.call.started.elapsed();
+        self.call.deadline.saturating_sub(spent)
+    }
+
     /// Milliseconds until the deadline.
     pub(crate) fn remaining_ms(&self) -> u32 {
-        let left = self
-            .call
-            .deadline
-            .saturating_sub(self.call.started.elapsed());
-        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+        u32::try_from(self.remaining().as_millis()).unwrap_or(u32::MAX)
     }
 
     /// The same for every attempt at the same events at the same place.
@@ -292,10 +308,11 @@ impl Guest {
 
 impl CallState {
     fn cpu_used(&self) -> Duration {
-        match self.cpu {
+        match &self.cpu {
             // A thread that had to wait for the processor is not charged for it.
             Cpu::Unseen => self.started.elapsed().min(2 * TICK),
-            Cpu::Seen { used, at } => used + thread_cpu().saturating_sub(at),
+            Cpu::Seen { used, at } => *used + thread_cpu().saturating_sub(*at),
+            Cpu::Polled(polls) => polls.used(),
         }
     }
 }
@@ -304,8 +321,11 @@ impl CallState {
 pub(crate) fn at_tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let call = &mut store.data_mut().call;
     let used = call.cpu_used();
-    let at = thread_cpu();
-    call.cpu = Cpu::Seen { used, at };
+    let waits = matches!(call.cpu, Cpu::Polled(_));
+    if !waits {
+        let at = thread_cpu();
+        call.cpu = Cpu::Seen { used, at };
+    }
     if used > call.cpu_allowed {
         let allowed = levada_core::units::format_duration(call.cpu_allowed);
         return Err(LimitReached::new(Limit::Cpu, allowed).into());
@@ -314,13 +334,11 @@ pub(crate) fn at_tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result
         let allowed = levada_core::units::format_duration(call.deadline);
         return Err(LimitReached::new(Limit::Deadline, allowed).into());
     }
-    Ok(UpdateDeadline::Continue(1))
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    Ok(match waits {
+        // Others have their turn on this thread.
+        true => UpdateDeadline::Yield(1),
+        false => UpdateDeadline::Continue(1),
+    })
 }
 
 /// Text of a guest for a log or a reason: control characters escaped, on one line.

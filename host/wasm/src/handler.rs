@@ -1,10 +1,10 @@
-//! A loaded handler as an interceptor.
+//! A loaded handler: its instances and what is known of it; and as an interceptor.
 
 use std::{
     collections::HashSet,
     iter,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,12 +15,13 @@ use levada_core::{
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    HandlerSpec, OnTrap,
+    HandlerSpec, OnReject, OnTrap,
     breaker::{Breaker, Tally},
+    guest::Shared,
     instance::Facts,
     limits::Limits,
     pool::Pool,
-    rescue::{self, End, Guilty, Memory, Piece, Site},
+    rescue::{self, End, Guilty, Memory, Piece, Site, Unfinished},
     state::{Lent, State},
     timer,
     verdicts::{Outcome, VerdictCounts},
@@ -34,13 +35,13 @@ const OTHER_REASONS: &str = "other reasons";
 /// One component with its settings, ready to be called.
 #[derive(Debug)]
 pub(crate) struct Handler {
-    part: PartId,
-    digest: String,
+    pub(crate) part: PartId,
+    pub(crate) digest: String,
     pool: Pool,
     slots: Semaphore,
     memory: Memory,
     breaker: Breaker,
-    on_trap: OnTrap,
+    pub(crate) on_trap: OnTrap,
     when: Option<When>,
     every: Option<Duration>,
     state: Option<State>,
@@ -60,8 +61,8 @@ impl Handler {
                 .map(|cap| State::new(part.name.clone(), cap)),
             part,
             digest,
+            slots: Semaphore::new(pool.most()),
             pool,
-            slots: Semaphore::new(spec.instances),
             memory: Memory::default(),
             on_trap: spec.on_trap,
             when: spec.when.clone(),
@@ -70,18 +71,30 @@ impl Handler {
         }
     }
 
-    fn limits(&self) -> &Limits {
-        &self.pool.mould().shared.limits
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared().limits
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.pool.mould().shared
+    }
+
+    pub(crate) fn on_reject(&self) -> OnReject {
+        self.pool.mould().on_reject
     }
 
     /// One call and what follows from it, if the breaker lets it.
-    async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         batch: &Batch,
         range: Range<usize>,
         facts: Facts<'_>,
-    ) -> Result<Vec<Piece>, InterceptError> {
-        let pass = self.breaker.admit()?;
+    ) -> Result<Vec<Piece>, Unfinished> {
+        let pass = self.breaker.admit().map_err(|error| Unfinished {
+            pieces: Vec::new(),
+            error,
+            said: false,
+        })?;
         let at = Site {
             pool: &self.pool,
             memory: &self.memory,
@@ -95,8 +108,10 @@ impl Handler {
                 let (tally, last) = tally(pieces);
                 pass.end(tally, last);
             }
+            // A sink that says that its other side is not there works as it should.
+            Err(unfinished) if unfinished.said && self.pool.mould().role.is_sink() => {}
             // The same events come again: they are counted when it is known what becomes of them.
-            Err(error) => {
+            Err(Unfinished { error, .. }) => {
                 let (handled, failed) = (0, 1);
                 pass.end(Tally { handled, failed }, Some(&error.to_string()));
             }
@@ -115,7 +130,9 @@ impl Handler {
     ) {
         for Piece { range, end } in pieces {
             match end {
-                End::Handled(outcome) => self.handled(batch, &range, outcome, call, effects, out),
+                End::Handled(outcome) => {
+                    self.handled(batch, &range, *outcome, call, effects, out);
+                }
                 End::Guilty(guilty) | End::Known(guilty) => {
                     self.guilty(batch, &range, &guilty, call, effects, out)
                 }
@@ -202,14 +219,16 @@ impl Handler {
         })
     }
 
-    fn count(&self, counts: VerdictCounts) {
-        let meters = &self.pool.mould().shared.meters;
+    pub(crate) fn count(&self, counts: VerdictCounts) {
+        let meters = &self.shared().meters;
         for (counter, amount) in [
             (&meters.passed, counts.pass),
             (&meters.patched, counts.patch),
             (&meters.replaced, counts.replace),
             (&meters.discarded, counts.discard),
             (&meters.rejected, counts.reject),
+            (&meters.done, counts.done),
+            (&meters.retried, counts.retry),
             (&meters.reserved_headers, counts.reserved),
         ] {
             if amount > 0 {
@@ -258,7 +277,8 @@ impl Handler {
         let mut out = Came::default();
         let mut collected = Effects::default();
         for range in calls_of(batch, self.limits()) {
-            let pieces = self.attempt(batch, range, facts).await?;
+            let pieces = self.attempt(batch, range, facts).await;
+            let pieces = pieces.map_err(|unfinished| unfinished.error)?;
             self.settle(batch, pieces, call, &mut collected, &mut out);
         }
         collected.states.extend(state.finish());
@@ -267,7 +287,7 @@ impl Handler {
     }
 
     /// Waits for leave to use an instance.
-    async fn slot(&self) -> SemaphorePermit<'_> {
+    pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
         match self.slots.try_acquire() {
             Ok(slot) => slot,
             Err(_) => {
@@ -339,7 +359,7 @@ impl Interceptor for Handler {
             state: &state,
         };
         let _slot = self.slot().await;
-        let events = timer::tick(&self.pool, facts)?;
+        let events = timer::tick(&self.pool, facts).await?;
         effects.states.extend(state.finish());
         Ok(events)
     }
@@ -363,7 +383,7 @@ fn tally(pieces: &[Piece]) -> (Tally, Option<&str>) {
 }
 
 /// Cuts a batch into calls of bounded size; a single event that is larger is a call of its own.
-fn calls_of(batch: &Batch, limits: &Limits) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn calls_of(batch: &Batch, limits: &Limits) -> impl Iterator<Item = Range<usize>> {
     let (most_events, most_bytes) = (limits.batch_events.max(1), limits.batch_bytes);
     let mut lengths = batch.lengths().map(|length| length as usize).peekable();
     let mut at = 0;
@@ -378,9 +398,4 @@ fn calls_of(batch: &Batch, limits: &Limits) -> impl Iterator<Item = Range<usize>
         }
         Some(start..at)
     })
-}
-
-/// What loading gives to the agent: the interceptor.
-pub(crate) fn interceptor(handler: Handler) -> Arc<dyn Interceptor> {
-    Arc::new(handler)
 }

@@ -17,17 +17,18 @@ use wasmtime::{
 };
 
 use crate::{
-    CompileError, Compiler, Grants, HandlerSpec, InspectError, Inspection, MemoryReservation, Role,
-    engine,
+    CompileError, Compiler, Grants, HandlerSpec, Import, InspectError, Inspection,
+    MemoryReservation, Role, engine,
     guest::{Guest, LogBucket, Settings, Shared},
-    handler::{self, Handler},
+    handler::Handler,
     imports, inspect,
     inspect::{LARGEST_COMPONENT, is_ours},
-    instance::{Broken, Mould},
+    instance::{Broken, Mould, Side},
     lookup::{self, Tables},
     meters::{GuestNumbers, Meters},
     pool::Pool,
     precompiled::Cache,
+    sink::SinkHandler,
     ticker::Ticker,
     wasi,
 };
@@ -50,6 +51,24 @@ pub struct Handlers {
     ticker: Arc<Ticker>,
     cache: Option<Cache>,
     config: HandlersConfig,
+}
+
+/// A handler in each role that its component has: at least one.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub interceptor: Option<Arc<dyn Interceptor>>,
+    pub sink: Option<SinkHandler>,
+}
+
+impl Loaded {
+    /// The handler as an interceptor.
+    ///
+    /// # Errors
+    /// [`LoadError::NoRole`] if it is a sink alone.
+    pub fn into_interceptor(self) -> Result<Arc<dyn Interceptor>, LoadError> {
+        let found = "a sink alone".to_owned();
+        self.interceptor.ok_or(LoadError::NoRole { found })
+    }
 }
 
 /// Why there is no sandbox.
@@ -84,9 +103,11 @@ pub enum LoadError {
     Imports(Vec<(String, String)>),
     #[error(
         "the component exports no role of `levada:handler` 0.1 that this version has \
-         (`packed-interceptor` or `interceptor`); it exports {found}"
+         (`packed-interceptor`, `interceptor`, `packed-sink` or `sink`); it exports {found}"
     )]
     NoRole { found: String },
+    #[error("`{key}` is not for sinks in this version: remove it")]
+    NotForSinks { key: &'static str },
     #[error("the component cannot be compiled")]
     Compile(#[source] CompileError),
     #[error("the component does not fit its interfaces: {0}")]
@@ -145,22 +166,28 @@ impl Handlers {
     ///
     /// # Errors
     /// [`LoadError`]
-    pub async fn load(
-        &self,
-        part: &PartId,
-        spec: &HandlerSpec,
-    ) -> Result<Arc<dyn Interceptor>, LoadError> {
+    pub async fn load(&self, part: &PartId, spec: &HandlerSpec) -> Result<Loaded, LoadError> {
         let path = spec.component.clone();
         let bytes = tasks::blocking(move || read(&path)).await?;
         let seen = inspect(&bytes).map_err(|source| LoadError::Inspect {
             path: spec.component.clone(),
             source,
         })?;
-        let role = admit(&seen, &spec.grants)?;
+        let roles = admit(&seen, &spec.grants)?;
         let component = self.component(&seen.digest, bytes).await?;
-        let part = part.clone();
-        let digest = seen.digest.clone();
-        tasks::in_place(|| self.prepare(&part, spec, role, digest, &component))
+        let mut loaded = Loaded {
+            interceptor: None,
+            sink: None,
+        };
+        for role in roles {
+            let handler = self.prepare(part, spec, role, &seen, &component).await?;
+            if role.is_sink() {
+                loaded.sink = Some(SinkHandler::new(handler, spec.in_flight));
+            } else {
+                loaded.interceptor = Some(Arc::new(handler));
+            }
+        }
+        Ok(loaded)
     }
 
     /// What a handler's settings say and its component has no use for, or the reverse. Reads the
@@ -194,29 +221,40 @@ impl Handlers {
         code.load(&self.engine).map_err(link_error)
     }
 
-    fn prepare(
+    /// Links and starts a handler in one role.
+    async fn prepare(
         &self,
         part: &PartId,
         spec: &HandlerSpec,
         role: Role,
-        digest: String,
+        seen: &Inspection,
         component: &Component,
-    ) -> Result<Arc<dyn Interceptor>, LoadError> {
-        let mut linker = Linker::<Guest>::new(&self.engine);
-        imports::link(&mut linker).map_err(link_error)?;
-        wasi::link(&mut linker, &self.engine, component).map_err(link_error)?;
-        let mould = Mould {
-            pre: linker.instantiate_pre(component).map_err(link_error)?,
-            export: export_of(component, role)?,
-            timer: timer_of(component),
-            role,
-            shared: Arc::new(self.shared(part, spec)?),
-            on_reject: spec.on_reject,
-            ticker: Arc::clone(&self.ticker),
+    ) -> Result<Handler, LoadError> {
+        fits(role, spec)?;
+        let side = side_of(role, seen);
+        let mould = tasks::in_place(|| {
+            let mut linker = Linker::<Guest>::new(&self.engine);
+            imports::link(&mut linker).map_err(link_error)?;
+            wasi::link(&mut linker, &self.engine, component, side).map_err(link_error)?;
+            Ok(Mould {
+                pre: linker.instantiate_pre(component).map_err(link_error)?,
+                export: export_of(component, role)?,
+                timer: timer_of(component),
+                role,
+                side,
+                shared: Arc::new(self.shared(part, spec, role)?),
+                on_reject: spec.on_reject,
+                ticker: Arc::clone(&self.ticker),
+            })
+        })?;
+        let instances = match role.is_sink() {
+            true => spec.instances.max(spec.in_flight),
+            false => spec.instances,
         };
-        let pool = Pool::new(mould, spec.reuse, spec.instances);
+        let pool = Pool::new(mould, spec.reuse, instances);
         // Shows now that it starts, and with the types that are expected.
-        let first = pool.fresh().and_then(|live| {
+        let first = pool.mould().where_it_lives(pool.fresh()).await;
+        let first = first.and_then(|live| {
             pool.mould().check(&live)?;
             Ok(live)
         });
@@ -224,12 +262,16 @@ impl Handlers {
             reason: broken.reason,
         })?;
         pool.give(first);
-        let handler = Handler::new(part.clone(), digest, pool, spec);
-        Ok(handler::interceptor(handler))
+        let digest = seen.digest.clone();
+        Ok(Handler::new(part.clone(), digest, pool, spec))
     }
 
-    fn shared(&self, part: &PartId, spec: &HandlerSpec) -> Result<Shared, LoadError> {
+    fn shared(&self, part: &PartId, spec: &HandlerSpec, role: Role) -> Result<Shared, LoadError> {
         let name = part.name.as_str();
+        let mut limits = spec.limits.clone();
+        if role.is_sink() {
+            limits.deadline = limits.delivery_deadline;
+        }
         let tables = Tables::open(&spec.grants.lookup);
         let tables = tables.map_err(|(table, error)| LoadError::Lookup {
             path: spec.grants.lookup[&table].file.clone(),
@@ -238,7 +280,7 @@ impl Handlers {
         })?;
         Ok(Shared {
             name: name.to_owned(),
-            limits: spec.limits.clone(),
+            limits,
             settings: settings_of(&spec.config.0),
             meters: Meters::new(&self.config.registry, name),
             numbers: GuestNumbers::new(&self.config.registry, name),
@@ -308,23 +350,51 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-/// Decides from its names whether a component may be loaded, and in which role.
-fn admit(seen: &Inspection, grants: &Grants) -> Result<Role, LoadError> {
+/// What a handler is set to and a sink cannot do.
+fn fits(role: Role, spec: &HandlerSpec) -> Result<(), LoadError> {
+    if !role.is_sink() {
+        return Ok(());
+    }
+    let unfit = [
+        ("grants.state", spec.grants.state.is_some()),
+        ("when", spec.when.is_some()),
+        ("every", spec.every.is_some()),
+    ];
+    match unfit.into_iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) => Err(LoadError::NotForSinks { key }),
+        None => Ok(()),
+    }
+}
+
+/// A sink waits for others, and so does what sends requests.
+fn side_of(role: Role, seen: &Inspection) -> Side {
+    let waits = |import: &Import| is_ours(&import.name, "http-client");
+    match role.is_sink() || seen.imports.iter().any(waits) {
+        true => Side::Async,
+        false => Side::Sync,
+    }
+}
+
+/// Decides from its names whether a component may be loaded, and in which roles: of each the
+/// preferred form.
+fn admit(seen: &Inspection, grants: &Grants) -> Result<Vec<Role>, LoadError> {
     let own = |(name, why): (&str, &str)| (name.to_owned(), why.to_owned());
     let mut refused: Vec<_> = seen.refused().map(own).collect();
     refused.extend(grants.missing(seen));
     if !refused.is_empty() {
         return Err(LoadError::Imports(refused));
     }
-    seen.roles
-        .first()
-        .copied()
-        .ok_or_else(|| LoadError::NoRole {
+    let mut roles = seen.roles.clone();
+    roles.dedup_by_key(|role| role.is_sink());
+    if roles.is_empty() {
+        return Err(LoadError::NoRole {
             found: match &seen.exports[..] {
                 [] => "no interface".into(),
                 exports => exports.join(", "),
             },
-        })
+        });
+    }
+    Ok(roles)
 }
 
 /// The timer of a component that has one.
@@ -344,8 +414,11 @@ fn export_of(component: &Component, role: Role) -> Result<ComponentExportIndex, 
     let name = names.find(|name| is_ours(name, role.interface()));
     let interface = name.and_then(|name| component.get_export_index(None, name));
     interface
-        .and_then(|interface| component.get_export_index(Some(&interface), "intercept"))
-        .ok_or_else(|| LoadError::Link(format!("`{}` has no `intercept`", role.interface())))
+        .and_then(|interface| component.get_export_index(Some(&interface), role.function()))
+        .ok_or_else(|| {
+            let (interface, function) = (role.interface(), role.function());
+            LoadError::Link(format!("`{interface}` has no `{function}`"))
+        })
 }
 
 fn link_error(error: impl fmt::Display) -> LoadError {

@@ -38,15 +38,47 @@ pub enum Role {
     PackedInterceptor,
     /// Exports `levada:handler/interceptor`.
     Interceptor,
+    /// Exports `levada:handler/packed-sink`.
+    PackedSink,
+    /// Exports `levada:handler/sink`.
+    Sink,
 }
 
 impl Role {
+    /// Every role, the preferred form of each first.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::PackedInterceptor,
+        Self::Interceptor,
+        Self::PackedSink,
+        Self::Sink,
+    ];
+
+    /// Whether it gives events away.
+    #[must_use]
+    pub fn is_sink(self) -> bool {
+        match self {
+            Self::PackedSink | Self::Sink => true,
+            Self::PackedInterceptor | Self::Interceptor => false,
+        }
+    }
+
+    /// The function of the interface.
+    pub(crate) fn function(self) -> &'static str {
+        if self.is_sink() {
+            "deliver"
+        } else {
+            "intercept"
+        }
+    }
+
     /// The interface's name in `levada:handler`.
     #[must_use]
     pub fn interface(self) -> &'static str {
         match self {
             Self::PackedInterceptor => "packed-interceptor",
             Self::Interceptor => "interceptor",
+            Self::PackedSink => "packed-sink",
+            Self::Sink => "sink",
         }
     }
 }
@@ -151,7 +183,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
         manifest: None,
     };
     read(bytes, &mut found)?;
-    for role in [Role::PackedInterceptor, Role::Interceptor] {
+    for role in Role::ALL {
         if found
             .exports
             .iter()
@@ -226,7 +258,9 @@ fn read(bytes: &[u8], found: &mut Inspection) -> Result<(), InspectError> {
 }
 
 /// Interfaces of ours that every handler gets.
-const OURS: [&str; 6] = ["types", "call", "logging", "settings", "text", "metrics"];
+const OURS: [&str; 7] = [
+    "types", "outcomes", "call", "logging", "settings", "text", "metrics",
+];
 
 /// Interfaces of ours that are there once they are granted.
 const GRANTED: [&str; 3] = ["state", "lookup", "secrets"];

@@ -1,28 +1,43 @@
 //! One instance of a guest: made, called, and given up when it fails.
 
 use std::{
+    any::Any,
     panic::{self, AssertUnwindSafe},
+    pin::pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use levada_core::{Batch, PartId, batch::Layout};
+use levada_core::{Batch, PartId, tasks};
 use thiserror::Error;
+use tokio::time;
 use wasmtime::{
     Store, Trap, WasmBacktrace,
-    component::{ComponentExportIndex, Func, InstancePre},
+    component::{ComponentExportIndex, ComponentNamedList, Func, InstancePre, Lift, Lower},
 };
 
 use crate::{
     OnReject, Role,
+    fiber::{Fiber, PollTime},
     guest::{Guest, Shared, at_tick, escape},
     limits::{Limit, LimitReached},
+    outcomes::{self, AllDelivered},
     packed,
     state::{Lent, Well},
     ticker::Ticker,
     typed::{self, EventIn, Failure, Verdict},
     verdicts::{Breach, Outcome},
 };
+
+/// Whether the guest can wait for something outside, and so on which side of the engine it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// No import waits: calls run on the thread that holds the batch.
+    Sync,
+    /// Imports may wait: calls run on fibers, and other tasks go on meanwhile.
+    Async,
+}
 
 /// What is needed to make instances of one component.
 pub(crate) struct Mould {
@@ -31,6 +46,7 @@ pub(crate) struct Mould {
     /// Its timer, if it has one.
     pub(crate) timer: Option<ComponentExportIndex>,
     pub(crate) role: Role,
+    pub(crate) side: Side,
     pub(crate) shared: Arc<Shared>,
     pub(crate) on_reject: OnReject,
     pub(crate) ticker: Arc<Ticker>,
@@ -47,6 +63,8 @@ pub(crate) struct Live {
     most_calls: u32,
     most_age: Duration,
     index: Vec<u8>,
+    /// What its calls use of the processor; counted here on the asynchronous side only.
+    polls: Arc<PollTime>,
 }
 
 /// Facts about a call.
@@ -85,29 +103,41 @@ const CALLS: u32 = 10_000;
 /// How long an instance lives: at least so long, and up to as long again.
 const AGE: Duration = Duration::from_secs(600);
 
+/// What a packed guest answers, of whatever role.
+type PackedAnswer = (Result<Vec<u8>, Failure>,);
+/// What a typed interceptor and a typed sink answer.
+type Verdicts = (Result<Vec<Verdict>, Failure>,);
+type Deliveries = (Result<AllDelivered, Failure>,);
+
 impl Mould {
     /// Makes an instance; the guest's start functions run within the limits of a call.
-    pub(crate) fn instantiate(&self) -> Result<Live, Box<Broken>> {
+    pub(crate) async fn instantiate(&self) -> Result<Live, Box<Broken>> {
         let limits = &self.shared.limits;
-        let mut store = Store::new(self.pre.engine(), Guest::new(&self.shared));
+        let polls = Arc::new(PollTime::default());
+        let own = (self.side == Side::Async).then(|| Arc::clone(&polls));
+        let mut store = Store::new(self.pre.engine(), Guest::new(&self.shared, own));
         store.limiter(|guest| &mut guest.limiter);
         store.epoch_deadline_callback(at_tick);
         store.set_epoch_deadline(1);
         store.set_max_component_handles(limits.handles);
         store.set_hostcall_fuel(limits.lifted);
-        let _ticking = self.ticker.run();
-        let made = panic::catch_unwind(AssertUnwindSafe(|| {
-            let instance = self.pre.instantiate(&mut store)?;
-            let func = instance.get_func(&mut store, self.export);
-            let func =
-                func.ok_or_else(|| wasmtime::Error::msg("the exported function is missing"))?;
-            let timer = self
-                .timer
-                .and_then(|timer| instance.get_func(&mut store, timer));
-            Ok((func, timer))
-        }));
+        let made = match self.side {
+            Side::Sync => {
+                let _ticking = self.ticker.run();
+                caught(|| self.pre.instantiate(&mut store))
+            }
+            Side::Async => {
+                let made = self.pre.instantiate_async(&mut store);
+                self.on_fiber(made, &polls, limits.deadline_of(0)).await
+            }
+        };
         store.data_mut().end();
-        let (func, timer) = broken_if(made)?;
+        let instance = made?;
+        let func = instance.get_func(&mut store, self.export);
+        let missing = || wasmtime::Error::msg("the exported function is missing");
+        let func = broken_if(Ok(func.ok_or_else(missing)))?;
+        let timer = self.timer;
+        let timer = timer.and_then(|timer| instance.get_func(&mut store, timer));
         let chance = &self.shared.chance;
         let more = u32::try_from(chance.below(u64::from(CALLS))).unwrap_or(0);
         Ok(Live {
@@ -119,28 +149,37 @@ impl Mould {
             most_calls: CALLS + more,
             most_age: AGE + chance.jitter(AGE),
             index: Vec::new(),
+            polls,
         })
+    }
+
+    /// Does what makes instances and calls them. Where no import waits it is done at once, on the
+    /// thread that holds the batch.
+    pub(crate) async fn where_it_lives<T>(&self, work: impl Future<Output = T>) -> T {
+        match self.side {
+            Side::Sync => tasks::in_place(|| at_once(work)),
+            Side::Async => work.await,
+        }
     }
 
     /// Whether the exported function has the type of its role.
     pub(crate) fn check(&self, live: &Live) -> Result<(), Box<Broken>> {
-        type Packed = (Result<Vec<u8>, Failure>,);
-        type Typed = (Result<Vec<Verdict>, Failure>,);
+        let (func, store) = (&live.func, &live.store);
         let checked = match self.role {
-            Role::PackedInterceptor => live
-                .func
-                .typed::<(&[u8], &[u8]), Packed>(&live.store)
+            Role::PackedInterceptor | Role::PackedSink => func
+                .typed::<(&[u8], &[u8]), PackedAnswer>(store)
                 .map(|_| ()),
-            Role::Interceptor => live
-                .func
-                .typed::<(&[EventIn<'_>],), Typed>(&live.store)
+            Role::Interceptor => func.typed::<(&[EventIn<'_>],), Verdicts>(store).map(|_| ()),
+            Role::Sink => func
+                .typed::<(&[EventIn<'_>], &[String]), Deliveries>(store)
                 .map(|_| ()),
         };
         broken_if(Ok(checked))
     }
 
-    /// Gives a canonical batch to an instance. After [`CallError::Broken`] it must be dropped.
-    pub(crate) fn call(
+    /// Gives a canonical batch to an instance. After [`CallError::Broken`], and if this is dropped
+    /// before its end, the instance must be dropped, too.
+    pub(crate) async fn call(
         &self,
         live: &mut Live,
         batch: &Batch,
@@ -148,12 +187,10 @@ impl Mould {
     ) -> Result<Outcome, CallError> {
         live.calls += 1;
         self.prepare(live, batch, facts);
-        let ticking = self.ticker.run();
         let result = match self.role {
-            Role::PackedInterceptor => self.call_packed(live, batch),
-            Role::Interceptor => self.call_typed(live, batch),
+            Role::PackedInterceptor | Role::PackedSink => self.call_packed(live, batch).await,
+            Role::Interceptor | Role::Sink => self.call_typed(live, batch).await,
         };
-        drop(ticking);
         let well = if result.is_ok() { Well::Yes } else { Well::No };
         self.ended(live, facts, well, result.as_ref().err());
         result
@@ -196,40 +233,102 @@ impl Mould {
         }
     }
 
-    fn call_packed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
-        type Answer = (Result<Vec<u8>, Failure>,);
-        let layout: Layout<'_> = batch.layout().expect("the caller made the batch canonical");
+    async fn call_packed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
+        let layout = batch.layout().expect("the caller made the batch canonical");
         let mut index = std::mem::take(&mut live.index);
-        packed::write_index(&layout, &mut index);
-        let called = panic::catch_unwind(AssertUnwindSafe(|| {
-            let func = live.func.typed::<(&[u8], &[u8]), Answer>(&live.store)?;
-            func.call(&mut live.store, (&index, layout.bytes))
-        }));
+        packed::write_index(&layout, batch.origins(), &mut index);
+        let params: (&[u8], &[u8]) = (&index, layout.bytes);
+        let func = live.func;
+        let called = self
+            .run::<_, PackedAnswer>(live, func, params, batch.len())
+            .await;
         live.index = index;
-        match broken_if(called) {
-            Ok((Ok(answer),)) => packed::apply(answer, batch, &self.shared.limits, self.on_reject)
-                .map_err(|breach| CallError::Broken(breach.into())),
-            Ok((Err(failure),)) => Err(CallError::Failure(failure)),
-            Err(broken) => Err(CallError::Broken(broken)),
+        let answer = called?.0.map_err(CallError::Failure)?;
+        let limits = &self.shared.limits;
+        let applied = match self.role {
+            Role::PackedSink | Role::Sink => packed::apply_delivery(&answer, batch, limits),
+            Role::PackedInterceptor | Role::Interceptor => {
+                packed::apply(answer, batch, limits, self.on_reject)
+            }
+        };
+        applied.map_err(|breach| CallError::Broken(breach.into()))
+    }
+
+    async fn call_typed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
+        let headers = typed::headers_of(batch);
+        let events = typed::events_of(batch, &headers);
+        let func = live.func;
+        let applied = match self.role {
+            Role::Sink | Role::PackedSink => {
+                let ids: Vec<String> = batch.origins().iter().map(|id| id.to_string()).collect();
+                let params = (&events[..], &ids[..]);
+                let called = self
+                    .run::<_, Deliveries>(live, func, params, batch.len())
+                    .await;
+                let answer = called?.0.map_err(CallError::Failure)?;
+                outcomes::apply(answer, batch.len())
+            }
+            Role::Interceptor | Role::PackedInterceptor => {
+                let params = (&events[..],);
+                let called = self
+                    .run::<_, Verdicts>(live, func, params, batch.len())
+                    .await;
+                let verdicts = called?.0.map_err(CallError::Failure)?;
+                typed::apply(&verdicts, batch, &self.shared.limits, self.on_reject)
+            }
+        };
+        applied.map_err(|breach| CallError::Broken(breach.into()))
+    }
+
+    /// Runs an exported function on the side where the guest lives.
+    pub(crate) async fn run<P, R>(
+        &self,
+        live: &mut Live,
+        func: Func,
+        params: P,
+        events: usize,
+    ) -> Result<R, Box<Broken>>
+    where
+        P: ComponentNamedList + Lower + Send,
+        R: ComponentNamedList + Lift + Send + 'static,
+    {
+        let func = broken_if(Ok(func.typed::<P, R>(&live.store)))?;
+        match self.side {
+            Side::Sync => {
+                let _ticking = self.ticker.run();
+                caught(|| func.call(&mut live.store, params))
+            }
+            Side::Async => {
+                let call = func.call_async(&mut live.store, params);
+                let deadline = self.shared.limits.deadline_of(events);
+                self.on_fiber(call, &live.polls, deadline).await
+            }
         }
     }
 
-    fn call_typed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
-        type Answer = (Result<Vec<Verdict>, Failure>,);
-        let headers = typed::headers_of(batch);
-        let events = typed::events_of(batch, &headers);
-        let called = panic::catch_unwind(AssertUnwindSafe(|| {
-            let func = live.func.typed::<(&[EventIn<'_>],), Answer>(&live.store)?;
-            func.call(&mut live.store, (&events,))
-        }));
-        match broken_if(called) {
-            Ok((Ok(verdicts),)) => {
-                typed::apply(&verdicts, batch, &self.shared.limits, self.on_reject)
-                    .map_err(|breach| CallError::Broken(breach.into()))
+    /// Waits for what runs on a fiber, for so long. The deadline holds while the guest waits for an
+    /// import, too; while it computes, [`at_tick`] gives it back to here.
+    async fn on_fiber<T>(
+        &self,
+        call: impl Future<Output = wasmtime::Result<T>> + Send,
+        polls: &PollTime,
+        deadline: Duration,
+    ) -> Result<T, Box<Broken>> {
+        let fiber = Fiber::new(call, polls, &self.ticker);
+        match time::timeout(deadline, fiber).await {
+            Ok(ended) => broken_if(ended),
+            Err(_) => {
+                let allowed = levada_core::units::format_duration(deadline);
+                let error = LimitReached::new(Limit::Deadline, allowed).into();
+                broken_if(Ok(Err(error)))
             }
-            Ok((Err(failure),)) => Err(CallError::Failure(failure)),
-            Err(broken) => Err(CallError::Broken(broken)),
         }
+    }
+}
+
+impl From<Box<Broken>> for CallError {
+    fn from(broken: Box<Broken>) -> Self {
+        Self::Broken(broken)
     }
 }
 
@@ -292,8 +391,21 @@ impl From<Breach> for Box<Broken> {
     }
 }
 
+/// The value of what never waits.
+fn at_once<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("nothing on the synchronous side waits"),
+    }
+}
+
+/// Runs what may panic in the host's own code.
+fn caught<T>(run: impl FnOnce() -> wasmtime::Result<T>) -> Result<T, Box<Broken>> {
+    broken_if(panic::catch_unwind(AssertUnwindSafe(run)))
+}
+
 pub(crate) fn broken_if<T>(
-    result: Result<wasmtime::Result<T>, Box<dyn std::any::Any + Send>>,
+    result: Result<wasmtime::Result<T>, Box<dyn Any + Send>>,
 ) -> Result<T, Box<Broken>> {
     match result {
         Ok(Ok(value)) => Ok(value),

@@ -1,7 +1,7 @@
 //! The one owner of wasmtime: user code as WebAssembly components, in a sandbox.
 //!
 //! [`check`] reads a handler's settings, [`inspect`] looks at a component without running it,
-//! [`Handlers`] loads one into an interceptor. Whatever a guest does (loop, grow, overflow, lie),
+//! [`Handlers`] loads one into an interceptor, a sink, or both. Whatever a guest does (loop, grow, overflow, lie),
 //! the host goes on: every call has its limits, and an event on which a guest fails is found and
 //! set aside while its neighbours are delivered in order.
 //!
@@ -25,7 +25,9 @@ mod meters;
 mod ticker;
 mod wasi;
 
+mod fiber;
 mod instance;
+mod outcomes;
 mod packed;
 mod pool;
 mod typed;
@@ -35,6 +37,7 @@ mod breaker;
 mod handler;
 mod handlers;
 mod rescue;
+mod sink;
 mod state;
 mod timer;
 
@@ -43,12 +46,13 @@ pub mod zoo;
 pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
 pub use grants::{CredentialParams, Destination, GrantParams, Grants, LookupParams, Network};
-pub use handlers::{Handlers, HandlersConfig, LoadError, OpenError, Remark};
+pub use handlers::{Handlers, HandlersConfig, LoadError, Loaded, OpenError, Remark};
 pub use inspect::{Given, Import, InspectError, Inspection, Role, inspect};
 pub use limits::{Limit, LimitReached, LimitRow, Limits, WhenHit};
 pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
+pub use sink::SinkHandler;
 pub use when::When;
 
 #[cfg(test)]

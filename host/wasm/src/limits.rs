@@ -18,6 +18,8 @@ pub struct Limits {
     pub cpu: Duration,
     /// Wall time of a call; see [`deadline_of`](Self::deadline_of).
     pub deadline: Duration,
+    /// The same for a call that delivers, and so waits for others.
+    pub delivery_deadline: Duration,
     /// Core instances, memories, tables, and elements of all tables of an instance together.
     pub instances: usize,
     pub memories: usize,
@@ -49,6 +51,7 @@ impl Default for Limits {
             memory: 64 << 20,
             cpu: Duration::from_millis(250),
             deadline: Duration::from_secs(1),
+            delivery_deadline: Duration::from_secs(30),
             instances: 64,
             memories: 8,
             tables: 64,

@@ -19,6 +19,8 @@ pub(crate) struct Meters {
     pub(crate) replaced: Counter,
     pub(crate) discarded: Counter,
     pub(crate) rejected: Counter,
+    pub(crate) done: Counter,
+    pub(crate) retried: Counter,
     pub(crate) guilty: Counter,
     pub(crate) bisections: Counter,
     pub(crate) reserved_headers: Counter,
@@ -97,6 +99,8 @@ impl Meters {
             replaced: verdict("replace"),
             discarded: verdict("discard"),
             rejected: verdict("reject"),
+            done: verdict("done"),
+            retried: verdict("retry"),
             guilty: verdict("failed"),
             bisections: one(
                 "levada_handler_bisections",

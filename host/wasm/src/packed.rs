@@ -1,24 +1,31 @@
 //! The packed form: the index that is made for a guest, and its answer, checked byte by byte.
 //! `wit/packed.md` describes both.
 
+mod frame;
+mod sink;
+
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use levada_core::{Batch, avro, batch::Layout};
+use levada_core::{Batch, Origins, avro, batch::Layout};
 
 use crate::{
     Limits, OnReject,
     verdicts::{Breach, Change, MOST_NAMES, Outcome, Verdicts, is_reserved, read_events},
 };
+use frame::{Frame, Operation, Words};
+
+pub(crate) use sink::apply_delivery;
 
 /// The version of index and answer.
 const VERSION: u8 = 1;
 
-/// Bytes of one record of the index.
+/// Bytes of one record of the index, without and with the origin id.
 const STRIDE: u16 = 16;
+const STRIDE_WITH_ID: u16 = 48;
 
-/// Bytes of an operation before its payload.
-const OPERATION: usize = 8;
+/// The flag of an index whose records have ids.
+const WITH_IDS: u8 = 1;
 
 /// A name has 1 byte to 1 KiB, a value at most 64 KiB.
 const LONGEST_NAME: usize = 1 << 10;
@@ -27,26 +34,36 @@ const LONGEST_VALUE: usize = 1 << 16;
 /// Names up to which a repeated one is found by comparing each with each.
 const FEW: usize = 16;
 
-/// Writes the index of a batch over what `out` held.
-pub(crate) fn write_index(layout: &Layout<'_>, out: &mut Vec<u8>) {
+/// Writes the index of a batch over what `out` held; with ids if `origins` has some, which are then
+/// as many as there are events.
+pub(crate) fn write_index(layout: &Layout<'_>, origins: &Origins, out: &mut Vec<u8>) {
     let places = layout.places();
+    let (flags, stride) = match origins.is_empty() {
+        true => (0, STRIDE),
+        false => (WITH_IDS, STRIDE_WITH_ID),
+    };
+    let step = usize::from(stride);
     out.clear();
-    let stride = usize::from(STRIDE);
-    out.reserve(8 + places.len() * stride);
-    out.extend([VERSION, 0]);
-    out.extend(STRIDE.to_le_bytes());
+    out.reserve(8 + places.len() * step);
+    out.extend([VERSION, flags]);
+    out.extend(stride.to_le_bytes());
     out.extend(
         u32::try_from(places.len())
             .unwrap_or(u32::MAX)
             .to_le_bytes(),
     );
     let head = out.len();
-    out.resize(head + places.len() * stride, 0);
-    for (record, place) in out[head..].chunks_exact_mut(stride).zip(places) {
+    out.resize(head + places.len() * step, 0);
+    for (record, place) in out[head..].chunks_exact_mut(step).zip(places) {
         record[0..4].copy_from_slice(&place.pairs.to_le_bytes());
         record[4..8].copy_from_slice(&place.headers.to_le_bytes());
         record[8..12].copy_from_slice(&place.body.to_le_bytes());
         record[12..16].copy_from_slice(&place.size.to_le_bytes());
+    }
+    for (record, id) in out[head..].chunks_exact_mut(step).zip(origins.iter()) {
+        record[16..32].copy_from_slice(&id.incarnation.0);
+        record[36..44].copy_from_slice(&id.sequence.to_le_bytes());
+        record[44..48].copy_from_slice(&id.child.to_le_bytes());
     }
 }
 
@@ -61,22 +78,24 @@ pub(crate) fn apply(
     on_reject: OnReject,
 ) -> Result<Outcome, Breach> {
     let answer = Bytes::from(answer);
+    let asked = (batch.len(), batch.bytes());
     let mut reader = Reader {
-        answer: &answer,
-        at: 0,
-        op: 0,
+        frame: Frame::open(&answer, asked, limits, Words::Interceptor)?,
+        whole: &answer,
         limits,
         scratch: Vec::new(),
     };
     let mut verdicts = Verdicts::new(batch, limits, on_reject);
-    reader.answer(&mut verdicts)?;
+    while let Some(operation) = reader.frame.next()? {
+        reader.operation(operation, &mut verdicts)?;
+    }
     Ok(verdicts.finish())
 }
 
 struct Reader<'a> {
-    answer: &'a Bytes,
-    at: usize,
-    op: usize,
+    frame: Frame<'a>,
+    /// The answer, to share parts of it.
+    whole: &'a Bytes,
     limits: &'a Limits,
     /// Pairs of a patch that had reserved names among them, without those.
     scratch: Vec<u8>,
@@ -100,92 +119,29 @@ struct Headers<'a> {
 
 impl<'a> Reader<'a> {
     fn breach<T>(&self, at: usize, event: usize, why: impl Into<String>) -> Result<T, Breach> {
-        Err(Breach {
-            place: Some((at, self.op)),
+        self.frame.breach(at, event, why)
+    }
+
+    fn operation(
+        &mut self,
+        operation: Operation,
+        verdicts: &mut Verdicts<'_>,
+    ) -> Result<(), Breach> {
+        let Operation {
+            code,
             event,
-            why: why.into(),
-        })
-    }
-
-    fn answer(&mut self, verdicts: &mut Verdicts<'_>) -> Result<(), Breach> {
-        let allowed = self.limits.answer_of(batch_bytes(verdicts));
-        if self.answer.len() > allowed {
-            let why = format!(
-                "an answer of {} bytes, {allowed} are allowed",
-                self.answer.len()
-            );
-            return self.breach(0, 0, why);
-        }
-        match self.answer.get(..4) {
-            Some([VERSION, 0, 0, 0]) => self.at = 4,
-            Some([VERSION, ..]) => return self.breach(1, 0, "reserved bytes that are not zero"),
-            Some([version, ..]) => {
-                return self.breach(0, 0, format!("version {version} is not known"));
-            }
-            _ if self.answer.is_empty() => return self.breach(0, 0, "an empty answer"),
-            _ => return self.breach(0, 0, "an answer that ends inside its head"),
-        }
-        while self.at < self.answer.len() {
-            self.operation(verdicts)?;
-            self.op += 1;
-        }
-        if verdicts.left() > 0 {
-            let why = format!("{} events are not covered", verdicts.left());
-            return self.breach(self.at, verdicts.at(), why);
-        }
-        Ok(())
-    }
-
-    fn operation(&mut self, verdicts: &mut Verdicts<'_>) -> Result<(), Breach> {
-        let (start, event) = (self.at, verdicts.at());
-        let Some(head) = self.answer.get(start..start + OPERATION) else {
-            return self.breach(start, event, "an operation that ends inside its head");
-        };
-        let word =
-            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (code, n) = (word(0) & 0xff, (word(0) >> 8) as usize);
-        let length = word(4) as usize;
-        if code > 5 {
-            return self.breach(
-                start,
-                event,
-                format!("operation {code} is not one of an interceptor"),
-            );
-        }
-        if n == 0 {
-            return self.breach(start + 1, event, "an operation that covers no event");
-        }
-        if n > verdicts.left() {
-            let why = format!("{n} events covered where {} are left", verdicts.left());
-            return self.breach(start + 1, event, why);
-        }
-        if n > 1 && (code == 2 || code == 3) {
-            return self.breach(
-                start + 1,
-                event,
-                format!("operation {code} covers one event only"),
-            );
-        }
-        let from = start + OPERATION;
-        let end = from.saturating_add(length);
-        let Some(payload) = self.answer.get(from..end) else {
-            return self.breach(start + 4, event, "a length past the end of the answer");
-        };
-        self.at = end;
+            n,
+            from,
+            end,
+        } = operation;
         match code {
-            0 if payload.is_empty() => verdicts.pass(n),
+            0 if from == end => verdicts.pass(n),
             0 => return self.breach(from, event, "bytes left over"),
             1 => self.patch(verdicts, n, from, end, Body::Old)?,
             2 => self.patch(verdicts, n, from, end, Body::New)?,
             3 => self.replace(verdicts, from, end)?,
-            _ => match std::str::from_utf8(payload) {
-                Ok(reason) if code == 4 => verdicts.discard(n, reason),
-                Ok(reason) => verdicts.reject(n, reason),
-                Err(error) => {
-                    let at = from + error.valid_up_to();
-                    return self.breach(at, event, "a reason that is not UTF-8");
-                }
-            },
+            4 => verdicts.discard(n, self.frame.reason(operation, from)?),
+            _ => verdicts.reject(n, self.frame.reason(operation, from)?),
         }
         Ok(())
     }
@@ -201,7 +157,7 @@ impl<'a> Reader<'a> {
         let event = verdicts.at();
         let (headers, rest) = self.headers(event, from, end)?;
         let body = match body {
-            Body::New => Some(&self.answer[rest..end]),
+            Body::New => Some(&self.frame.answer[rest..end]),
             Body::Old if rest == end => None,
             Body::Old => return self.breach(rest, event, "bytes left over"),
         };
@@ -239,7 +195,7 @@ impl<'a> Reader<'a> {
         from: usize,
         end: usize,
     ) -> Result<(Headers<'a>, usize), Breach> {
-        let Some(head) = self.answer[from..end].get(..4) else {
+        let Some(head) = self.frame.answer[from..end].get(..4) else {
             return self.breach(from, event, "a patch that ends inside its head");
         };
         let count = usize::from(u16::from_le_bytes([head[0], head[1]]));
@@ -278,7 +234,7 @@ impl<'a> Reader<'a> {
             headers.reserved += u64::from(is_reserved(name));
             if n < count {
                 self.text(&mut at, end, event, LONGEST_VALUE)?;
-                headers.set = &self.answer[from + 4..at];
+                headers.set = &self.frame.answer[from + 4..at];
             }
         }
         Ok((headers, at))
@@ -293,7 +249,7 @@ impl<'a> Reader<'a> {
         longest: usize,
     ) -> Result<&'a [u8], Breach> {
         let start = *at;
-        let payload = &self.answer[..end];
+        let payload = &self.frame.answer[..end];
         let length = match avro::read_length(payload, at, longest) {
             Ok(length) => length,
             Err(error) => return self.breach(start, event, error.to_string()),
@@ -316,7 +272,7 @@ impl<'a> Reader<'a> {
         end: usize,
     ) -> Result<(), Breach> {
         let event = verdicts.at();
-        let events = match read_events(self.answer.slice(from..end), self.limits) {
+        let events = match read_events(self.whole.slice(from..end), self.limits) {
             Ok(events) => events,
             Err((at, why)) => return self.breach(from + at, event, why),
         };
@@ -324,11 +280,6 @@ impl<'a> Reader<'a> {
             .replace(&events)
             .or_else(|why| self.breach(from, event, why))
     }
-}
-
-/// Bytes of what the guest was given.
-fn batch_bytes(verdicts: &Verdicts<'_>) -> usize {
-    verdicts.input_bytes() + 8 + verdicts.left() * usize::from(STRIDE)
 }
 
 /// Writes the pairs whose names do not belong to the host, and gives their number.

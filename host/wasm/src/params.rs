@@ -55,8 +55,9 @@ params! {
         pub memory: ByteSize = "64MiB",
         /// CPU time of a call; 1 ms for each event, if that is more.
         pub cpu: Duration = "250ms",
-        /// Wall time of a call; twice its CPU time, if that is more.
-        pub deadline: Duration = "1s",
+        /// Wall time of a call: 1 s, of a sink's 30 s, if not set; twice its CPU time, if that is
+        /// more.
+        pub deadline: Option<Duration>,
     }
     later { "profile" }
 }
@@ -202,6 +203,7 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
         return None;
     }
     let limits = params.limits.as_ref();
+    let deadline = limits.and_then(|limits| limits.deadline);
     let batch = params.batch.as_ref();
     let defaults = Limits::default();
     let config = params
@@ -212,7 +214,8 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
         limits: Limits {
             memory: limits.map_or(defaults.memory, |l| l.memory.as_usize()),
             cpu: limits.map_or(defaults.cpu, |l| l.cpu),
-            deadline: limits.map_or(defaults.deadline, |l| l.deadline),
+            deadline: deadline.unwrap_or(defaults.deadline),
+            delivery_deadline: deadline.unwrap_or(defaults.delivery_deadline),
             batch_events: batch.map_or(defaults.batch_events, |b| b.events),
             batch_bytes: batch.map_or(defaults.batch_bytes, |b| b.bytes.as_usize()),
             ..defaults
@@ -258,7 +261,7 @@ fn out_of_range(params: &HandlerParams) -> Vec<Wrong> {
         wrong(memory, "limits.memory", useless, "64KiB to 4GiB");
         wrong(limits.cpu.is_zero(), "limits.cpu", useless, "more than 0");
         wrong(
-            limits.deadline.is_zero(),
+            limits.deadline.is_some_and(|deadline| deadline.is_zero()),
             "limits.deadline",
             useless,
             "more than 0",

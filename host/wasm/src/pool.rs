@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct Pool {
     mould: Mould,
     reuse: Reuse,
-    /// Most instances that wait for work.
+    /// Most instances that work, or wait for work.
     most: usize,
     idle: Mutex<Vec<Live>>,
 }
@@ -32,8 +32,13 @@ impl Pool {
         &self.mould
     }
 
+    /// How many instances may be at work at once.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     /// An idle instance, or a new one.
-    pub(crate) fn take(&self) -> Result<Live, Box<Broken>> {
+    pub(crate) async fn take(&self) -> Result<Live, Box<Broken>> {
         let idle = self
             .idle
             .lock()
@@ -41,13 +46,13 @@ impl Pool {
             .pop();
         match idle {
             Some(live) => Ok(live),
-            None => self.fresh(),
+            None => self.fresh().await,
         }
     }
 
     /// A new instance.
-    pub(crate) fn fresh(&self) -> Result<Live, Box<Broken>> {
-        let made = self.mould.instantiate();
+    pub(crate) async fn fresh(&self) -> Result<Live, Box<Broken>> {
+        let made = self.mould.instantiate().await;
         if let Err(broken) = &made {
             self.mould.shared.meters.failed(broken.limit, false);
         }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use levada_core::{Batch, InterceptError, tasks};
+use levada_core::{Batch, InterceptError};
 use tokio::time::Instant;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 const MOST_CALLS: u32 = 64;
 
 /// The longest wait a guest can ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Events in a row of a call, and what became of them.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Piece {
 /// How a piece ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    Handled(Outcome),
+    Handled(Box<Outcome>),
     /// One event on which the handler fails whatever its company.
     Guilty(Guilty),
     /// One that was found guilty before, and was not tried again.
@@ -48,6 +48,15 @@ pub(crate) enum End {
 pub(crate) struct Guilty {
     pub(crate) broken: Arc<Broken>,
     pub(crate) attempts: u32,
+}
+
+/// A batch that was not handled to its end: the pieces before the one that failed it.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) error: InterceptError,
+    /// Whether the guest said so, and is as sound as before.
+    pub(crate) said: bool,
 }
 
 /// Where something is handled: the handler's own things, a canonical batch, and facts about it.
@@ -62,28 +71,32 @@ pub(crate) struct Site<'a> {
 
 /// Handles events of one call's size; pieces come in the order of the events.
 ///
-/// Safe to cancel between calls: nothing has happened then but that guilty events are known.
-pub(crate) async fn handle(
-    at: Site<'_>,
-    range: Range<usize>,
-) -> Result<Vec<Piece>, InterceptError> {
+/// Safe to cancel: guilty events are known then, and what a sink gave away is given away.
+///
+/// # Errors
+/// [`Unfinished`]: what its pieces say holds for a sink; for an interceptor nothing has happened.
+pub(crate) async fn handle(at: Site<'_>, range: Range<usize>) -> Result<Vec<Piece>, Unfinished> {
     let mut rescue = Rescue {
         at,
         pieces: Vec::new(),
+        said: false,
     };
-    let mut start = range.start;
-    for (event, guilty) in at.memory.known(at.batch, &range) {
-        rescue.range(start..event).await?;
-        rescue.push(event..event + 1, End::Known(guilty));
-        start = event + 1;
+    let handled = rescue.all(range).await;
+    let Rescue { pieces, said, .. } = rescue;
+    match handled {
+        Ok(()) => Ok(pieces),
+        Err(error) => Err(Unfinished {
+            pieces,
+            error,
+            said,
+        }),
     }
-    rescue.range(start..range.end).await?;
-    Ok(rescue.pieces)
 }
 
 struct Rescue<'a> {
     at: Site<'a>,
     pieces: Vec<Piece>,
+    said: bool,
 }
 
 impl Rescue<'_> {
@@ -91,15 +104,25 @@ impl Rescue<'_> {
         self.pieces.push(Piece { range, end });
     }
 
+    async fn all(&mut self, range: Range<usize>) -> Result<(), InterceptError> {
+        let mut start = range.start;
+        for (event, guilty) in self.at.memory.known(self.at.batch, &range) {
+            self.range(start..event).await?;
+            self.push(event..event + 1, End::Known(guilty));
+            start = event + 1;
+        }
+        self.range(start..range.end).await
+    }
+
     /// The ordinary way, and all that follows when it fails.
     async fn range(&mut self, range: Range<usize>) -> Result<(), InterceptError> {
         let mut rest = range;
         while !rest.is_empty() {
             let mut live = None;
-            let take = || self.at.pool.take();
-            if let Ok(outcome) = self.call(&mut live, take, rest.clone())? {
+            let take = self.at.pool.take();
+            if let Ok(outcome) = self.call(&mut live, take, rest.clone()).await? {
                 self.finish(live);
-                self.push(rest, End::Handled(outcome));
+                self.push(rest, End::Handled(Box::new(outcome)));
                 return Ok(());
             }
             // Boxed, since it is rare: what every call carries stays small.
@@ -123,9 +146,9 @@ impl Rescue<'_> {
             left -= 1;
             // A caller that gave up meanwhile is served between two calls.
             tokio::task::yield_now().await;
-            let broken = match self.fresh_call(&mut live, range.clone())? {
+            let broken = match self.fresh_call(&mut live, range.clone()).await? {
                 Ok(outcome) => {
-                    self.push(range, End::Handled(outcome));
+                    self.push(range, End::Handled(Box::new(outcome)));
                     continue;
                 }
                 Err(broken) => broken,
@@ -156,44 +179,52 @@ impl Rescue<'_> {
     }
 
     /// A call on an instance that has never failed; a new one if the last did.
-    fn fresh_call(
-        &self,
+    async fn fresh_call(
+        &mut self,
         live: &mut Option<Live>,
         range: Range<usize>,
     ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
         let kept = live.take();
-        let take = || kept.map_or_else(|| self.at.pool.fresh(), Ok);
-        self.call(live, take, range)
+        let pool = self.at.pool;
+        let take = async move {
+            match kept {
+                Some(kept) => Ok(kept),
+                None => pool.fresh().await,
+            }
+        };
+        self.call(live, take, range).await
     }
 
-    /// One call, on the thread that holds the batch. The instance is kept in `live` if it is still
-    /// sound.
-    fn call(
-        &self,
+    /// One call, on the thread that holds the batch unless the guest may wait. The instance is kept
+    /// in `live` if it is still sound.
+    async fn call(
+        &mut self,
         live: &mut Option<Live>,
-        take: impl FnOnce() -> Result<Live, Box<Broken>>,
+        take: impl Future<Output = Result<Live, Box<Broken>>> + Send,
         range: Range<usize>,
     ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
         let batch = self.at.batch.slice(range);
         let pool = self.at.pool;
         // Once for both: leaving the runtime's worker costs more than a short call.
-        let (taken, called) = tasks::in_place(|| {
-            let mut taken = take().map_err(|broken| no_instance(&broken))?;
-            let called = pool.mould().call(&mut taken, &batch, self.at.facts);
+        let both = async {
+            let mut taken = take.await.map_err(|broken| no_instance(&broken))?;
+            let called = pool.mould().call(&mut taken, &batch, self.at.facts).await;
             Ok((taken, called))
-        })?;
+        };
+        let (taken, called) = pool.mould().where_it_lives(both).await?;
         match called {
             Ok(outcome) => {
                 *live = Some(taken);
                 Ok(Ok(outcome))
             }
             Err(CallError::Failure(failure)) => {
-                self.at.pool.give(taken);
+                pool.give(taken);
+                self.said = true;
                 Err(error_of(failure))
             }
             Err(CallError::Broken(broken)) => {
-                self.at.pool.lost();
-                let handler = &self.at.pool.mould().shared.name;
+                pool.lost();
+                let handler = &pool.mould().shared.name;
                 tracing::debug!(%handler, reason = %broken, events = batch.len(), "call failed");
                 Ok(Err(broken))
             }

@@ -7,6 +7,8 @@ mod guests;
 mod imports;
 mod limits;
 mod load;
+mod sink;
+pub(crate) mod sinks;
 pub(crate) mod vectors;
 mod verdicts;
 
@@ -81,7 +83,8 @@ impl House {
     }
 
     async fn try_load(&self, spec: &HandlerSpec) -> Result<Arc<dyn Interceptor>, LoadError> {
-        self.handlers.load(&part("handlers.test"), spec).await
+        let loaded = self.handlers.load(&part("handlers.test"), spec).await?;
+        Ok(loaded.interceptor.expect("an interceptor"))
     }
 
     async fn load(&self, spec: &HandlerSpec) -> Arc<dyn Interceptor> {

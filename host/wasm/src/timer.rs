@@ -1,8 +1,6 @@
 //! The timer of a handler: a call that no event asked for.
 
-use std::panic::{self, AssertUnwindSafe};
-
-use levada_core::{Batch, BatchBuilder, InterceptError, tasks};
+use levada_core::{Batch, BatchBuilder, InterceptError};
 
 use crate::{
     instance::{Broken, CallError, Facts, Live, Mould, broken_if},
@@ -17,20 +15,8 @@ use crate::{
 const MOST_EVENTS: usize = 10_000;
 
 /// Calls the timer; once more on a fresh instance if that fails.
-pub(crate) fn tick(pool: &Pool, facts: Facts<'_>) -> Result<Batch, InterceptError> {
-    let taken = tasks::in_place(|| pool.take());
-    let first = taken
-        .map_err(CallError::Broken)
-        .and_then(|live| call(pool, live, facts));
-    let answer = match first {
-        Err(CallError::Broken(_)) => {
-            let fresh = tasks::in_place(|| pool.fresh());
-            fresh
-                .map_err(CallError::Broken)
-                .and_then(|live| call(pool, live, facts))
-        }
-        answer => answer,
-    };
+pub(crate) async fn tick(pool: &Pool, facts: Facts<'_>) -> Result<Batch, InterceptError> {
+    let answer = pool.mould().where_it_lives(twice(pool, facts)).await;
     answer.map_err(|error| match error {
         CallError::Failure(failure) => error_of(failure),
         CallError::Broken(broken) => InterceptError::Broken {
@@ -40,8 +26,19 @@ pub(crate) fn tick(pool: &Pool, facts: Facts<'_>) -> Result<Batch, InterceptErro
     })
 }
 
-fn call(pool: &Pool, mut live: Live, facts: Facts<'_>) -> Result<Batch, CallError> {
-    let answer = tasks::in_place(|| pool.mould().tick(&mut live, facts));
+async fn twice(pool: &Pool, facts: Facts<'_>) -> Result<Batch, CallError> {
+    let first = match pool.take().await {
+        Ok(live) => call(pool, live, facts).await,
+        Err(broken) => Err(broken.into()),
+    };
+    match first {
+        Err(CallError::Broken(_)) => call(pool, pool.fresh().await?, facts).await,
+        answer => answer,
+    }
+}
+
+async fn call(pool: &Pool, mut live: Live, facts: Facts<'_>) -> Result<Batch, CallError> {
+    let answer = pool.mould().tick(&mut live, facts).await;
     match &answer {
         Ok(_) | Err(CallError::Failure(_)) => pool.give(live),
         Err(CallError::Broken(_)) => pool.lost(),
@@ -51,27 +48,22 @@ fn call(pool: &Pool, mut live: Live, facts: Facts<'_>) -> Result<Batch, CallErro
 
 impl Mould {
     /// One call of the timer, within the limits of a call without events.
-    fn tick(&self, live: &mut Live, facts: Facts<'_>) -> Result<Batch, CallError> {
-        type Answer = (Result<Vec<Event>, Failure>,);
+    async fn tick(&self, live: &mut Live, facts: Facts<'_>) -> Result<Batch, CallError> {
         live.calls += 1;
         let nothing = Batch::default();
         self.prepare(live, &nothing, facts);
-        let ticking = self.ticker.run();
-        let timer = live.timer;
-        let called = panic::catch_unwind(AssertUnwindSafe(|| {
-            let timer = timer.ok_or_else(|| wasmtime::Error::msg("there is no timer"))?;
-            let func = timer.typed::<(), Answer>(&live.store)?;
-            func.call(&mut live.store, ())
-        }));
-        drop(ticking);
-        let answer = match broken_if(called) {
-            Ok((Ok(events),)) => self.ticked(&events),
-            Ok((Err(failure),)) => Err(CallError::Failure(failure)),
-            Err(broken) => Err(CallError::Broken(broken)),
-        };
+        let answer = self.ask_timer(live).await;
         let well = if answer.is_ok() { Well::Yes } else { Well::No };
         self.ended(live, facts, well, answer.as_ref().err());
         answer
+    }
+
+    async fn ask_timer(&self, live: &mut Live) -> Result<Batch, CallError> {
+        type Answer = (Result<Vec<Event>, Failure>,);
+        let none = || wasmtime::Error::msg("there is no timer");
+        let timer = broken_if(Ok(live.timer.ok_or_else(none)))?;
+        let (answer,) = self.run::<_, Answer>(live, timer, (), 0).await?;
+        self.ticked(&answer.map_err(CallError::Failure)?)
     }
 
     fn ticked(&self, events: &[Event]) -> Result<Batch, CallError> {

@@ -1,7 +1,7 @@
 //! What becomes of each event of a call: the one place where a guest's verdicts, typed or packed,
 //! turn into a new batch, and where what may come out is bounded.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use levada_core::{
@@ -55,6 +55,8 @@ pub(crate) struct Outcome {
     pub(crate) discarded: HashMap<String, u64>,
     /// Events for the dead letters: place in the call and reason.
     pub(crate) rejected: Vec<(usize, String)>,
+    /// Events that a sink wants again.
+    pub(crate) again: Vec<Again>,
     /// Events that came out beyond one of every replace.
     pub(crate) made: u64,
     /// How many events came out of each, in order.
@@ -62,7 +64,15 @@ pub(crate) struct Outcome {
     pub(crate) counts: VerdictCounts,
 }
 
-/// Events by verdict.
+/// An event that a sink wants again: its place in the call, the least wait, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub(crate) place: usize,
+    pub(crate) after: Option<Duration>,
+    pub(crate) reason: String,
+}
+
+/// Events by verdict, or by what became of their delivery.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VerdictCounts {
     pub(crate) pass: u64,
@@ -70,18 +80,17 @@ pub(crate) struct VerdictCounts {
     pub(crate) replace: u64,
     pub(crate) discard: u64,
     pub(crate) reject: u64,
+    pub(crate) done: u64,
+    pub(crate) retry: u64,
     /// Headers skipped because their names belong to the host.
     pub(crate) reserved: u64,
 }
 
 /// Takes one verdict after the other, in the order of the events.
 pub(crate) struct Verdicts<'a> {
-    batch: &'a Batch,
     editor: Editor<'a>,
     limits: &'a Limits,
     on_reject: OnReject,
-    /// Bytes of the events that the guest was given.
-    input_bytes: usize,
     /// Bytes that may still come out anew.
     room: usize,
     outcome: Outcome,
@@ -99,14 +108,11 @@ pub(crate) struct Change<'a> {
 
 impl<'a> Verdicts<'a> {
     pub(crate) fn new(batch: &'a Batch, limits: &'a Limits, on_reject: OnReject) -> Self {
-        let input_bytes = batch.bytes();
         Self {
-            batch,
             editor: batch.edit(),
             limits,
             on_reject,
-            input_bytes,
-            room: limits.lifted_of(input_bytes),
+            room: limits.lifted_of(batch.bytes()),
             outcome: Outcome::default(),
         }
     }
@@ -114,16 +120,6 @@ impl<'a> Verdicts<'a> {
     /// The place of the next event.
     pub(crate) fn at(&self) -> usize {
         self.editor.at()
-    }
-
-    /// The number of events without a verdict.
-    pub(crate) fn left(&self) -> usize {
-        self.batch.len() - self.editor.at()
-    }
-
-    /// The bytes of the events that the guest was given.
-    pub(crate) fn input_bytes(&self) -> usize {
-        self.input_bytes
     }
 
     pub(crate) fn pass(&mut self, n: usize) {
@@ -256,7 +252,7 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
 }
 
 /// A guest's reason, on one line and of bounded length.
-fn reason_of(text: &str) -> String {
+pub(crate) fn reason_of(text: &str) -> String {
     let mut end = text.len().min(LONGEST_REASON);
     while !text.is_char_boundary(end) {
         end -= 1;

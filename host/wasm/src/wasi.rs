@@ -6,16 +6,19 @@
 //! are defined from what the component itself imports, so that every 0.2.x is served alike; what
 //! has no meaning here answers with its interface's own refusal, and traps where it has none.
 
+use std::sync::Arc;
+
 use wasmtime::{
     Engine, StoreContextMut,
     component::{
-        Component, Linker, ResourceDynamic, ResourceType, Type, Val,
+        Component, Linker, ResourceAny, ResourceDynamic, ResourceType, Type, Val,
         types::{ComponentFunc, ComponentItem},
     },
 };
 
 use crate::{
     guest::Guest,
+    instance::Side,
     limits::{Limit, LimitReached},
 };
 
@@ -46,6 +49,7 @@ pub(crate) fn link(
     linker: &mut Linker<Guest>,
     engine: &Engine,
     component: &Component,
+    side: Side,
 ) -> wasmtime::Result<()> {
     let ty = component.component_type();
     for (name, import) in ty.imports(engine) {
@@ -63,10 +67,20 @@ pub(crate) fn link(
                     target.resource(item, ty, |_, _| Ok(()))?;
                 }
                 ComponentItem::ComponentFunc(_) => {
-                    let function = format!("{interface}.{item}");
-                    target.func_new(item, move |cx, ty, params, results| {
-                        call(cx, &function, &ty, params, results)
-                    })?;
+                    let function: Arc<str> = format!("{interface}.{item}").into();
+                    match side {
+                        Side::Sync => target.func_new(item, move |cx, ty, params, results| {
+                            call(cx, &function, &ty, params, results)
+                        })?,
+                        Side::Async => {
+                            target.func_new_async(item, move |cx, ty, params, results| {
+                                let function = Arc::clone(&function);
+                                Box::new(async move {
+                                    call_on_fiber(cx, &function, &ty, params, results).await
+                                })
+                            })?;
+                        }
+                    }
                 }
                 ComponentItem::CoreFunc(_)
                 | ComponentItem::Module(_)
@@ -92,17 +106,44 @@ fn call(
     params: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
+    answer_into(&mut cx, function, ty, params, results)?;
+    for handle in handles(params) {
+        // An error means that the handle was given back before.
+        let _gone = handle.resource_drop(&mut cx).is_ok();
+    }
+    Ok(())
+}
+
+/// The same inside a call that may wait.
+async fn call_on_fiber(
+    mut cx: Cx<'_>,
+    function: &str,
+    ty: &ComponentFunc,
+    params: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    answer_into(&mut cx, function, ty, params, results)?;
+    for handle in handles(params) {
+        let _gone = handle.resource_drop_async(&mut cx).await.is_ok();
+    }
+    Ok(())
+}
+
+fn answer_into(
+    cx: &mut Cx<'_>,
+    function: &str,
+    ty: &ComponentFunc,
+    params: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
     cx.data_mut().host_call()?;
-    let answer = match answer(&mut cx, function, params)? {
+    let answer = match answer(cx, function, params)? {
         Answer::Value(value) => Some(value),
         Answer::Nothing => None,
         Answer::Refused => Some(refusal(ty).ok_or_else(|| {
             wasmtime::Error::msg(format!("`wasi:{function}` is not available to handlers"))
         })?),
     };
-    params
-        .iter()
-        .try_for_each(|param| release(&mut cx, param))?;
     if let (Some(result), Some(value)) = (results.first_mut(), answer) {
         *result = value;
     }
@@ -296,17 +337,17 @@ fn new(cx: &mut Cx<'_>, resource: &str, rep: u32) -> wasmtime::Result<Val> {
     Ok(Val::Resource(resource.try_into_resource_any(&mut *cx)?))
 }
 
-/// Gives back the handles that came with a call; those that were used are gone already.
-fn release(cx: &mut Cx<'_>, value: &Val) -> wasmtime::Result<()> {
-    match value {
-        Val::Resource(handle) => {
-            // An error means that the handle was given back before.
-            let _gone = handle.resource_drop(&mut *cx).is_ok();
-            Ok(())
+/// The handles that came with a call and are to be given back.
+fn handles(params: &[Val]) -> Vec<ResourceAny> {
+    let mut found = Vec::new();
+    for param in params {
+        match param {
+            Val::Resource(handle) => found.push(*handle),
+            Val::List(values) => found.extend(handles(values)),
+            _ => {}
         }
-        Val::List(values) => values.iter().try_for_each(|value| release(cx, value)),
-        _ => Ok(()),
     }
+    found
 }
 
 /// The error that a function of this type says no with: the first of these words that it knows.

@@ -8,6 +8,7 @@ fn every_knob_is_where_it_was_set() {
         assert!(config.get_epoch_interruption());
         assert!(!config.get_consume_fuel());
         assert_eq!(config.get_max_wasm_stack(), 256 << 10);
+        assert_eq!(config.get_async_stack_size(), 1 << 20);
         assert!(!config.get_shared_memory());
         assert_eq!(config.get_native_unwind_info(), Some(false));
         assert_eq!(config.get_wasm_backtrace_max_frames(), 50);

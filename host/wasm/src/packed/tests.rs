@@ -1,7 +1,10 @@
 use proptest::{collection, prelude::*};
 
 use super::*;
-use crate::tests::vectors::{self, Expect, batch_of};
+use crate::tests::{
+    sinks,
+    vectors::{self, Expect, batch_of},
+};
 
 fn apply_default(answer: Vec<u8>, batch: &Batch) -> Result<Outcome, Breach> {
     apply(answer, batch, &Limits::default(), OnReject::DeadLetter)
@@ -15,7 +18,7 @@ fn every_vector_is_read_as_it_says() {
         let batch = case.batch();
         let mut index = Vec::new();
         let layout = batch.layout().unwrap();
-        write_index(&layout, &mut index);
+        write_index(&layout, batch.origins(), &mut index);
         assert_eq!(crate::inspect::hex(&index), case.index_hex, "{}", case.name);
         let events = crate::inspect::hex(layout.bytes);
         assert_eq!(events, case.events_hex, "{}", case.name);
@@ -28,6 +31,21 @@ fn every_vector_is_read_as_it_says() {
                 case.name
             );
         }
+        case.check(applied);
+    }
+}
+
+#[test]
+fn every_vector_of_a_sink_is_read_as_it_says() {
+    let cases = sinks::all();
+    assert!(cases.len() > 25);
+    for case in cases {
+        let batch = case.batch();
+        let mut index = Vec::new();
+        let layout = batch.layout().unwrap();
+        write_index(&layout, batch.origins(), &mut index);
+        assert_eq!(crate::inspect::hex(&index), case.index_hex, "{}", case.name);
+        let applied = apply_delivery(&case.answer(), &batch, &Limits::default());
         case.check(applied);
     }
 }
@@ -101,6 +119,28 @@ proptest! {
         if let Ok(outcome) = apply_default(answer, &batch) {
             let data: Vec<u8> = outcome.batch.runs().flatten().copied().collect();
             prop_assert_eq!(batch_of(&data), outcome.batch);
+        }
+    }
+
+    /// The same for sinks: and each event is done, rejected or comes again.
+    #[test]
+    fn random_answers_of_sinks_are_read_or_refused(
+        ops in collection::vec((0_u32..8, 0_u32..4, collection::vec(any::<u8>(), 0..24)), 0..6),
+        cut in 0_usize..40,
+    ) {
+        let batch = batch_of(&[0, 2, b'x', 0, 2, b'z', 0, 2, b'y']);
+        let mut answer = vec![1, 0, 0, 0];
+        for (code, n, payload) in ops {
+            answer.extend((n << 8 | code).to_le_bytes());
+            answer.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
+            answer.extend(payload);
+        }
+        answer.truncate(answer.len().saturating_sub(cut).max(4));
+        if let Ok(outcome) = apply_delivery(&answer, &batch, &Limits::default()) {
+            let (done, counts) = (usize::try_from(outcome.counts.done).unwrap(), outcome.counts);
+            prop_assert_eq!(done + outcome.rejected.len() + outcome.again.len(), batch.len());
+            prop_assert_eq!(counts.reject, outcome.rejected.len() as u64);
+            prop_assert_eq!(counts.retry, outcome.again.len() as u64);
         }
     }
 }

@@ -129,6 +129,7 @@ async fn a_fault_of_the_instance_alone_costs_nothing() {
         .load(&part("handlers.fresh"), &spec)
         .await
         .unwrap();
+    let fresh = fresh.interceptor.unwrap();
     for _ in 0..5 {
         call(&*fresh, &bodies(["c"])).await.unwrap();
     }

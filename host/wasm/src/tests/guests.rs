@@ -16,7 +16,13 @@ async fn check_typed(house: &House, name: &str, path: PathBuf) {
     let mut spec = HandlerSpec::new(path);
     spec.limits.deadline = Duration::from_secs(60);
     let part = part(&format!("handlers.{name}"));
-    let handler = house.handlers.load(&part, &spec).await.unwrap();
+    let handler = house
+        .handlers
+        .load(&part, &spec)
+        .await
+        .unwrap()
+        .interceptor
+        .unwrap();
     let mut builder = BatchBuilder::default();
     for body in BODIES {
         builder.push([("tmp", "x"), ("host", "a")], body.as_bytes());

@@ -245,6 +245,7 @@ async fn the_small_profile_runs_the_same_guests() {
         .load(&part("handlers.test"), &HandlerSpec::new(path))
         .await
         .unwrap();
+    let handler = handler.interceptor.unwrap();
     let (out, effects) = call(&*handler, &bodies(["a", "O", "G", "b"]))
         .await
         .unwrap();

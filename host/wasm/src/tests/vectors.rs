@@ -86,7 +86,7 @@ pub(crate) fn batch_of(events: &[u8]) -> Batch {
         .into_canonical()
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())

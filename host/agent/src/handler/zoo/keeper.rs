@@ -19,8 +19,8 @@ use levada_core::{
 };
 use levada_telemetry::Registry;
 use levada_wasm::{
-    CompileBounds, Compiler, HandlerSpec, Handlers, HandlersConfig, LoadError, MemoryReservation,
-    zoo,
+    CompileBounds, Compiler, HandlerSpec, Handlers, HandlersConfig, LoadError, Loaded,
+    MemoryReservation, zoo,
 };
 
 use super::Profile;
@@ -69,6 +69,7 @@ impl Keeper {
         let folder = Folder::make().context("cannot make a folder for the components")?;
         let spec = HandlerSpec::new(folder.write("neighbour", zoo::HARMLESS)?);
         let neighbour = handlers.load(&part("neighbour"), &spec).await;
+        let neighbour = neighbour.and_then(Loaded::into_interceptor);
         let neighbour = neighbour.context("cannot load the harmless neighbour")?;
         Ok(Self {
             handlers,
@@ -103,7 +104,7 @@ impl Keeper {
         } else {
             &self.handlers
         };
-        handlers.load(&part(name), spec).await
+        handlers.load(&part(name), spec).await?.into_interceptor()
     }
 
     /// Does something while the neighbour handles its events.
