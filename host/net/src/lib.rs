@@ -38,7 +38,7 @@ pub use plaintext::{Plaintext, plaintext_problem};
 pub use tcp::Tcp;
 pub use throttle::Throttle;
 pub use tls::{
-    Certificate, ClientAuth, ClientTls, HandshakeError, Identity, ListenerTls, TlsAcceptor,
-    TlsConnector, TlsVersion,
+    Authorities, Certificate, ClientAuth, ClientTls, HandshakeError, Identity, ListenerTls,
+    TlsAcceptor, TlsConnector, TlsVersion, client_config,
 };
 pub use transport::{Listener, Stream, Transport, host_and_port};

@@ -13,7 +13,7 @@ mod params;
 mod server;
 
 pub use certificate::Certificate;
-pub use client::TlsConnector;
+pub use client::{Authorities, TlsConnector, client_config};
 pub use failure::HandshakeError;
 pub use identity::Identity;
 pub use params::{ClientAuth, ClientTls, ListenerTls, TlsVersion};

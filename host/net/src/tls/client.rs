@@ -68,6 +68,35 @@ impl TlsConnector {
     }
 }
 
+/// Whom a client believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those that the machine trusts.
+    Machine,
+    /// None: no handshake succeeds.
+    Nobody,
+}
+
+/// How a client that makes its own connections speaks TLS: as all here, by the agent's clock. For
+/// libraries that take such a set-up.
+///
+/// # Errors
+/// The machine has no authorities.
+pub fn client_config(
+    authorities: Authorities,
+    clock: &Arc<dyn Clock>,
+) -> Result<ClientConfig, OpenError> {
+    let roots = match authorities {
+        Authorities::Machine => native_roots()?,
+        Authorities::Nobody => RootCertStore::empty(),
+    };
+    let time = Arc::new(WallTime(Arc::clone(clock)));
+    let builder = ClientConfig::builder_with_details(provider(), time)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| OpenError::with("cannot set up TLS", error))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 fn load(settings: &ClientTls, clock: &Arc<dyn Clock>) -> Result<ClientConfig, OpenError> {
     let unusable = |error| OpenError::with("cannot set up TLS", error);
     let time = Arc::new(WallTime(Arc::clone(clock)));
