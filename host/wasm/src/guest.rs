@@ -12,6 +12,7 @@ use wasmtime::{StoreContextMut, UpdateDeadline};
 use crate::{
     Grants, Limits,
     fiber::{PollTime, thread_cpu},
+    http::HttpClient,
     inspect::hex,
     limits::{Limit, LimitReached, Limiter},
     lookup::Tables,
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) grants: Grants,
     pub(crate) tables: Tables,
+    /// What sends its requests, if any are granted.
+    pub(crate) http: Option<HttpClient>,
     /// Where its clock begins, if it is real.
     pub(crate) since: Instant,
     pub(crate) meters: Meters,
@@ -119,6 +122,8 @@ pub(crate) struct CallState {
     host_calls_allowed: u64,
     host_calls: u64,
     pub(crate) random_left: u64,
+    /// Requests that it sent.
+    pub(crate) requests: u64,
     log_lines: u32,
     log_bytes: usize,
     log_dropped: u64,
@@ -155,6 +160,7 @@ impl Guest {
                 host_calls_allowed: 0,
                 host_calls: 0,
                 random_left: 0,
+                requests: 0,
                 log_lines: 0,
                 log_bytes: 0,
                 log_dropped: 0,
@@ -187,6 +193,7 @@ impl Guest {
         call.host_calls_allowed = limits.host_calls_of(events);
         call.host_calls = 0;
         call.random_left = limits.random;
+        call.requests = 0;
         (call.log_lines, call.log_bytes, call.log_dropped) = (0, 0, 0);
     }
 
@@ -248,6 +255,16 @@ impl Guest {
     pub(crate) fn batch_key(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(self.component().as_bytes());
+        let origins = self.call.batch.origins();
+        if !origins.is_empty() {
+            // Ids say all: other events have others, and the same events always have these.
+            for id in origins.iter() {
+                context.update(&id.incarnation.0);
+                context.update(&id.sequence.to_le_bytes());
+                context.update(&id.child.to_le_bytes());
+            }
+            return hex(&context.finish().as_ref()[..16]);
+        }
         context.update(&self.call.received_ms.to_le_bytes());
         for length in self.call.batch.lengths() {
             context.update(&length.to_le_bytes());

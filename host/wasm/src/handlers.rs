@@ -21,6 +21,7 @@ use crate::{
     MemoryReservation, Role, engine,
     guest::{Guest, LogBucket, Settings, Shared},
     handler::Handler,
+    http::{self, HttpClient, MachineNames},
     imports, inspect,
     inspect::{LARGEST_COMPONENT, is_ours},
     instance::{Broken, Mould, Side},
@@ -106,6 +107,8 @@ pub enum LoadError {
          (`packed-interceptor`, `interceptor`, `packed-sink` or `sink`); it exports {found}"
     )]
     NoRole { found: String },
+    #[error("requests over HTTP cannot be set up: {reason}")]
+    Http { reason: String },
     #[error("`{key}` is not for sinks in this version: remove it")]
     NotForSinks { key: &'static str },
     #[error("the component cannot be compiled")]
@@ -236,6 +239,9 @@ impl Handlers {
             let mut linker = Linker::<Guest>::new(&self.engine);
             imports::link(&mut linker).map_err(link_error)?;
             wasi::link(&mut linker, &self.engine, component, side).map_err(link_error)?;
+            if side == Side::Async {
+                http::link(&mut linker).map_err(link_error)?;
+            }
             Ok(Mould {
                 pre: linker.instantiate_pre(component).map_err(link_error)?,
                 export: export_of(component, role)?,
@@ -289,6 +295,7 @@ impl Handlers {
             log: Mutex::new(LogBucket::new()),
             grants: spec.grants.clone(),
             tables,
+            http: HttpClient::open(part, spec, &self.config.clock, Arc::new(MachineNames))?,
             since: Instant::now(),
         })
     }

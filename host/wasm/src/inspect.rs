@@ -263,7 +263,7 @@ const OURS: [&str; 7] = [
 ];
 
 /// Interfaces of ours that are there once they are granted.
-const GRANTED: [&str; 3] = ["state", "lookup", "secrets"];
+const GRANTED: [&str; 4] = ["state", "http-client", "lookup", "secrets"];
 
 /// The interfaces of `wasi:cli/imports` in 0.2.
 const WASI: [&str; 29] = [

@@ -19,6 +19,7 @@ mod inspect;
 mod precompiled;
 
 mod guest;
+mod http;
 mod imports;
 mod lookup;
 mod meters;

@@ -31,6 +31,12 @@ pub struct Limits {
     pub handles: usize,
     /// Calls to the host in one call; 16 more for each event.
     pub host_calls: u64,
+    /// Requests over HTTP that a handler has on their way at once, and in one call; see
+    /// [`http_requests_of`](Self::http_requests_of).
+    pub http_at_once: usize,
+    pub http_requests: u64,
+    /// Bytes of an answer's body.
+    pub http_body: usize,
     /// Random bytes in one call.
     pub random: u64,
     /// Log lines and their bytes in one call; what is more is dropped.
@@ -59,6 +65,9 @@ impl Default for Limits {
             lifted: 8 << 20,
             handles: 1_000,
             host_calls: 10_000,
+            http_at_once: 6,
+            http_requests: 50,
+            http_body: 8 << 20,
             random: 64 << 10,
             log_lines: 100,
             log_bytes: 64 << 10,
@@ -95,6 +104,15 @@ impl Limits {
     #[must_use]
     pub fn answer_of(&self, bytes: usize) -> usize {
         bytes.saturating_mul(2).max(1 << 20)
+    }
+
+    /// Requests over HTTP in a call with so many events: two for each, if that is more.
+    #[must_use]
+    pub fn http_requests_of(&self, events: usize) -> u64 {
+        let each = u64::try_from(events)
+            .unwrap_or(u64::MAX >> 1)
+            .saturating_mul(2);
+        self.http_requests.max(each)
     }
 
     /// Calls to the host in a call with so many events.

@@ -7,7 +7,7 @@ use std::{
 
 use levada_telemetry::{Counter, Gauge, Registry};
 
-use crate::limits::Limit;
+use crate::{http::Ended, limits::Limit};
 
 /// What the host counts.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct Meters {
     traps: Counter,
     contracts: Counter,
     limits: Vec<Counter>,
+    requests: Vec<Counter>,
     retirements: Vec<Counter>,
 }
 
@@ -83,6 +84,10 @@ impl Meters {
             let help = "Calls that trapped, hit a limit or broke the contract";
             by("levada_handler_failures", help, "limit", word)
         };
+        let request = |word| {
+            let help = "Requests over HTTP by how they ended";
+            by("levada_handler_requests", help, "end", word)
+        };
         let retired = |word| {
             by(
                 "levada_handler_retirements",
@@ -128,12 +133,18 @@ impl Meters {
             traps: failure("none, a trap"),
             contracts: failure("none, a broken contract"),
             limits: Limit::ALL.map(|limit| failure(limit.as_str())).into(),
+            requests: Ended::ALL.map(|ended| request(ended.as_str())).into(),
             retirements: Retired::ALL.map(|reason| retired(reason.as_str())).into(),
         }
     }
 
     pub(crate) fn retired(&self, reason: Retired) {
         self.retirements[reason as usize].add(1);
+    }
+
+    /// Counts a request of a guest.
+    pub(crate) fn requested(&self, ended: Ended) {
+        self.requests[ended as usize].add(1);
     }
 
     /// Counts a failed call by the limit it hit.

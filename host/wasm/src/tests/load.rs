@@ -75,7 +75,7 @@ async fn forbidden_imports_are_named_before_anything_is_compiled() {
         (import "levada:handler/settings@0.1.7" (instance)))"#;
     let text = refused(&house, &wat::parse_str(wat).unwrap()).await;
     for part in [
-        "`levada:handler/http-client@0.1.0`: the line `grants = { http = ",
+        "`levada:handler/http-client@0.1.0`: not granted; this line grants it: `grants = { http = ",
         "`levada:handler/logging@0.2.0`: this host speaks 0.1",
         "`wasi:http/types@0.2.3`: the line `grants = ",
         "`wasi:cli/environment@0.3.0`: this host speaks 0.2 of WASI",
