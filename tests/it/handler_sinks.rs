@@ -1,10 +1,16 @@
 //! Handlers as sinks, through the real binary: what a component says of each event is what becomes
 //! of it, what it fails on is set aside alone, and the books balance.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
-use levada_tests::{agent::Agent, http::Connection, place, wait};
+use levada_tests::{
+    agent::Agent,
+    http::Connection,
+    place,
+    receiver::{Answer, Receiver, Request},
+    wait,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -165,7 +171,7 @@ async fn a_sink_whose_answer_breaks_the_contract_delivers_the_neighbours() -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_is_used_as_what_it_is() -> Result<()> {
-    let refused = |agent: Agent, words: &'static [&'static str]| async move {
+    let refused = async |agent: Agent, words: &[&str]| {
         for verb in ["check", "run"] {
             let output = agent.levada(&[verb]).await?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -226,4 +232,135 @@ channel = "main"
         &["sinks.nowhere.handler", "there is no handler `ouch`"],
     )
     .await
+}
+
+/// The lines of a webhook to a server on this machine.
+fn webhook(server: &Receiver, config: &str) -> Result<String> {
+    let component = component("webhook")?;
+    let url = server.url();
+    Ok(format!(
+        r#"{component}
+config = {{ url = "{url}/in", timeout-ms = 1000, {config} }}
+grants = {{ http = ["{url}/in"], allow-private = ["127.0.0.1"] }}
+credentials = {{ "{url}" = {{ header = "authorization", value = "Bearer s3cret" }} }}"#
+    ))
+}
+
+/// F44: whatever the server answers, nothing is lost, and only what it cannot take is set aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_loses_nothing_whatever_its_server_answers() -> Result<()> {
+    let later = "429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+    let down = "500 Internal Server Error\r\ncontent-length: 4\r\n\r\noops";
+    let script = [
+        Answer::Refuses(down),
+        Answer::Takes,
+        Answer::Refuses(later),
+        Answer::TakesAndBreaks,
+        Answer::Takes,
+        Answer::NeverEnds,
+        Answer::Stalls,
+        Answer::Refuses("garbage\r\n\r\n"),
+        Answer::Takes,
+    ];
+    let server = Receiver::start(script).await?;
+    let world = World::lay(&webhook(&server, r#"send = "event""#)?, "")?
+        .start()
+        .await?;
+    let bodies: Vec<String> = (0..60)
+        .map(|n| match n % 10 {
+            7 => format!("refuse {n}"),
+            _ => format!("event {n}"),
+        })
+        .collect();
+    let events: Vec<_> = bodies
+        .iter()
+        .map(|body| json!({ "headers": {}, "body": body }))
+        .collect();
+    world.post(&json!(events)).await?;
+    let letters = world.finish(60).await?;
+    let dead: BTreeSet<_> = letters
+        .iter()
+        .filter_map(|letter| letter["body"].as_str())
+        .collect();
+    let refused: BTreeSet<_> = bodies
+        .iter()
+        .filter(|body| body.starts_with("refuse"))
+        .collect();
+    assert_eq!(dead, refused.into_iter().map(String::as_str).collect());
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter["reason"] == "status 422: why"),
+        "{letters:?}"
+    );
+    // Each of the others was taken under its own key; what came again came under the same.
+    let taken = server.taken();
+    let mut once: Vec<_> = taken.values().map(|bodies| bodies[0].as_str()).collect();
+    once.sort_unstable();
+    let mut wanted: Vec<_> = bodies
+        .iter()
+        .filter(|body| body.starts_with("event"))
+        .collect();
+    wanted.sort_unstable();
+    assert_eq!(once, wanted);
+    let twice: Vec<_> = taken.values().filter(|bodies| bodies.len() > 1).collect();
+    assert_eq!(
+        twice.len(),
+        1,
+        "only the broken answer hid that it was taken: {twice:?}"
+    );
+    assert!(
+        twice
+            .iter()
+            .all(|bodies| bodies.iter().all(|body| *body == bodies[0]))
+    );
+    let requests = server.requests();
+    let sound = |request: &Request| {
+        request.head.starts_with("POST /in HTTP/1.1")
+            && request.header("authorization") == Some("Bearer s3cret")
+    };
+    assert!(requests.iter().all(sound));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_sends_batches_several_at_once() -> Result<()> {
+    let down = "503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
+    let server = Receiver::start([Answer::Refuses(down)]).await?;
+    let handler = webhook(&server, r#"send = "batch""#)? + "\nin-flight = 4";
+    let sink = "batch = { events = 50 }";
+    let world = World::lay(&handler, sink)?.start().await?;
+    for from in 0..10 {
+        let events: Vec<_> = (0..100)
+            .map(|n| json!({ "headers": { "n": n.to_string() }, "body": (from * 100 + n).to_string() }))
+            .collect();
+        world.post(&json!(events)).await?;
+    }
+    let letters = world.finish(1000).await?;
+    assert!(letters.is_empty(), "{letters:?}");
+    let mut numbers = Vec::new();
+    for bodies in server.taken().values() {
+        assert_eq!(bodies.len(), 1, "a key twice");
+        let events: Vec<Value> = serde_json::from_str(&bodies[0])?;
+        for event in events {
+            let number: usize = event["body"].as_str().context("a body")?.parse()?;
+            assert_eq!(event["headers"]["n"], (number % 100).to_string());
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_without_its_grant_is_refused_with_the_line_that_grants_it() -> Result<()> {
+    let world = World::lay(&component("webhook")?, "")?;
+    let output = world.agent.levada(&["check"]).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for words in ["levada:handler/http-client@0.1.0", "grants = { http = ["] {
+        assert!(said.contains(words), "{words} is not in: {said}");
+    }
+    Ok(())
 }

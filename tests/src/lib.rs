@@ -23,6 +23,7 @@ pub mod pki;
 pub mod place;
 pub mod poster;
 pub mod process;
+pub mod receiver;
 pub mod record;
 pub mod sim;
 pub mod tiers;
