@@ -122,8 +122,14 @@ impl Names {
         }
     }
 
-    /// Checks the channel a sink takes from.
+    /// Checks the channel a sink takes from, and notes the handler that it is.
     pub(crate) fn read(&mut self, table: &Table, problems: &mut Problems) {
+        let handler = table.get("handler").and_then(|(_, value)| value.text());
+        if let Some(name) = handler.and_then(Name::new)
+            && let Some((_, used)) = self.chain.get_mut(&name)
+        {
+            used.read = true;
+        }
         let path = table.path_of("channel");
         if let Some((_, value)) = table.get("channel")
             && let Some(text) = value.text()
@@ -159,7 +165,12 @@ impl Names {
         }
         for (part, used) in self.chain.values() {
             if !used.read {
-                let message = "no source names it under `interceptors`";
+                let message = match part.kind {
+                    PartKind::Handlers => {
+                        "no source names it under `interceptors`, no sink under `handler`"
+                    }
+                    _ => "no source names it under `interceptors`",
+                };
                 problems.push(Problem::warning(
                     Some(used.place),
                     part.to_string(),
