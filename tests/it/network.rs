@@ -136,7 +136,7 @@ async fn a_peer_that_hears_and_is_not_heard_costs_nothing_but_time() -> Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_too_slow_for_a_whole_batch_carries_smaller_ones() -> Result<()> {
     let source = "batch-size = 200\nrate = 200\nbody-size = \"100B\"\n";
-    let sink = "request-timeout = \"4s\"\n";
+    let sink = "request-timeout = \"4s\"\ncompression = \"none\"\n";
     let Some(across) = Across::start(2000, source, sink).await? else {
         return Ok(());
     };
