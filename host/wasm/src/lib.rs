@@ -54,7 +54,7 @@ pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
 pub use sink::SinkHandler;
-pub use when::When;
+pub use when::{When, WhenError};
 
 #[cfg(test)]
 mod tests;
