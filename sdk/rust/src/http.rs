@@ -174,13 +174,26 @@ impl Response {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         if self.is_success() {
-            return Outcome::Done;
+            Outcome::Done
+        } else if self.is_temporary() {
+            self.failure().into()
+        } else {
+            Outcome::reject(self.reason())
         }
+    }
+
+    /// What a status that is no success says of a batch, where it is no event's fault: it comes
+    /// again (as [`is_temporary`] says, and not before the server asks for it), or a human is
+    /// needed: no leave to write, an address that is wrong.
+    ///
+    /// [`is_temporary`]: Self::is_temporary
+    #[must_use]
+    pub fn failure(&self) -> Failure {
         let reason = self.reason();
         match (self.is_temporary(), self.retry_after()) {
-            (true, Some(wait)) => Outcome::retry(reason).after(wait),
-            (true, None) => Outcome::retry(reason),
-            (false, _) => Outcome::reject(reason),
+            (true, Some(wait)) => Failure::retry(reason).after(wait),
+            (true, None) => Failure::retry(reason),
+            (false, _) => Failure::fatal(reason),
         }
     }
 

@@ -133,10 +133,10 @@ pub fn texts(array: &str) -> Option<Vec<String>> {
     (reader.at == array.len()).then_some(texts)
 }
 
-/// The members of a JSON object whose values are all texts, in the order of the text; nothing if it
-/// is something else.
+/// The members of a JSON object, in the order of the text, with their values as they are written;
+/// nothing if it is something else.
 #[must_use]
-pub fn pairs(object: &str) -> Option<Vec<(String, String)>> {
+pub fn members(object: &str) -> Option<Vec<(String, &str)>> {
     if !object.trim_start().starts_with('{') {
         return None;
     }
@@ -145,11 +145,27 @@ pub fn pairs(object: &str) -> Option<Vec<(String, String)>> {
         names.push(name.to_owned());
         true
     });
-    let values = values.ok()?;
-    let text = |value: Range<usize>| Some(unquote(object.get(value)?)?.into_owned());
+    let values = values.ok()?.into_iter();
+    let values = values.map(|value| object.get(value));
     let pairs = names.into_iter().zip(values);
-    pairs
-        .map(|(name, value)| Some((name, text(value)?)))
+    pairs.map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// The value of a member of a JSON object, as it is written: the first of that name. Nothing if
+/// there is none, or the text is something else.
+#[must_use]
+pub fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    let mut members = members(object)?.into_iter();
+    members.find_map(|(found, value)| (found == name).then_some(value))
+}
+
+/// The members of a JSON object whose values are all texts, in the order of the text; nothing if it
+/// is something else.
+#[must_use]
+pub fn pairs(object: &str) -> Option<Vec<(String, String)>> {
+    let members = members(object)?.into_iter();
+    members
+        .map(|(name, value)| Some((name, unquote(value)?.into_owned())))
         .collect()
 }
 
@@ -181,6 +197,20 @@ pub fn quote(text: &str, out: &mut String) {
     }
     out.push_str(rest);
     out.push('"');
+}
+
+/// Writes pairs of texts as a JSON object, in their order.
+pub fn write_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut String) {
+    out.push('{');
+    for (n, (name, value)) in pairs.into_iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        quote(name, out);
+        out.push(':');
+        quote(value, out);
+    }
+    out.push('}');
 }
 
 /// A place in the text.

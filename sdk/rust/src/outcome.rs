@@ -59,6 +59,19 @@ impl From<()> for Outcome {
     }
 }
 
+impl From<Failure> for Outcome {
+    /// What a failure of the batch says of one of its events, where others are done: it comes again,
+    /// and what is fatal is met at once then.
+    fn from(failure: Failure) -> Self {
+        let (reason, after) = match failure {
+            Failure::Retry { reason, after } => (reason, after),
+            Failure::Fatal(reason) => (reason, None),
+        };
+        let reason = reason.into();
+        Self::Retry { reason, after }
+    }
+}
+
 /// What a function for one event of a sink may return.
 pub trait IntoOutcome {
     /// The outcome, or why the whole batch failed.

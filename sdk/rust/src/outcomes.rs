@@ -86,11 +86,8 @@ pub fn each_outcome<T: IntoOutcome>(
             Ok(other) => outcomes.push(other),
             Err(failure) if n == 0 => return Err(failure),
             Err(failure) => {
-                let (reason, after) = match &failure {
-                    Failure::Retry { reason, after } => (reason, *after),
-                    Failure::Fatal(reason) => (reason, None),
-                };
-                (n..batch.len()).for_each(|_| outcomes.retry(reason, after));
+                let outcome = Outcome::from(failure);
+                (n..batch.len()).for_each(|_| outcomes.push(outcome.clone()));
                 return Ok(());
             }
         }

@@ -32,6 +32,18 @@ fn the_server_says_when_to_come_again() {
 }
 
 #[test]
+fn what_is_no_events_fault_comes_again_or_needs_a_human() {
+    let busy = Response::new(503).with_header("retry-after", "2");
+    let again = Failure::retry("status 503").after(Duration::from_secs(2));
+    assert_eq!(busy.failure(), again);
+    assert_eq!(Response::new(500).failure(), Failure::retry("status 500"));
+    for status in [301, 401, 403, 404, 501] {
+        let reason = format!("status {status}");
+        assert_eq!(Response::new(status).failure(), Failure::fatal(reason));
+    }
+}
+
+#[test]
 fn a_reason_shows_the_beginning_of_what_the_server_says() {
     let long = format!("  {} ", "é".repeat(500));
     let response = Response::new(400).with_body(long);

@@ -141,3 +141,38 @@ fn objects_of_texts_are_read_as_pairs() {
         assert_eq!(pairs(other), None, "{other}");
     }
 }
+
+#[test]
+fn the_members_of_an_object_are_given_as_they_are_written() {
+    let text = r#" { "a": [1, {"b": 2}] , "c\u0064": "e\n", "f": {} } "#;
+    let members = members(text).unwrap();
+    let members: Vec<_> = members
+        .iter()
+        .map(|(name, value)| (&**name, *value))
+        .collect();
+    let expected = [("a", r#"[1, {"b": 2}]"#), ("cd", r#""e\n""#), ("f", "{}")];
+    assert_eq!(members, expected);
+    assert_eq!(member(text, "cd"), Some(r#""e\n""#));
+    assert_eq!(member(text, "b"), None);
+    assert_eq!(super::members("{}"), Some(vec![]));
+    for other in ["", "[]", "1", r#"{"a":1"#, r#"{"a":1} {}"#] {
+        assert_eq!(super::members(other), None, "{other}");
+    }
+}
+
+#[test]
+fn pairs_are_written_so_that_they_read_as_they_were() {
+    let written = |pairs: &[(&str, &str)]| {
+        let mut out = String::new();
+        write_pairs(pairs.iter().copied(), &mut out);
+        out
+    };
+    assert_eq!(written(&[]), "{}");
+    assert_eq!(
+        written(&[("a", "1\n"), ("\"", "")]),
+        r#"{"a":"1\n","\"":""}"#
+    );
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let same = [("x", "\\"), ("y", "\u{1}")];
+    assert_eq!(pairs(&written(&same)), Some(same.map(own).to_vec()));
+}
