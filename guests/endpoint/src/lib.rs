@@ -1,6 +1,12 @@
-//! What sinks over HTTP share: the settings of a server, and its requests.
+//! What sinks over HTTP share: the settings of a server, its requests, and what its answers say of
+//! the events in them.
 //!
 //! Settings of every such sink: `url`; `headers`, an object of texts; `timeout-ms`.
+
+mod document;
+mod parts;
+mod query;
+mod times;
 
 use std::time::Duration;
 
@@ -9,6 +15,11 @@ use levada_sdk::{
     http::{self, Response},
     json, settings,
 };
+
+pub use document::{Documents, Form, write_event};
+pub use parts::{Part, Reply, deliver};
+pub use query::query;
+pub use times::{millis, nanos};
 
 /// A server, as the settings describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,16 +36,8 @@ impl Endpoint {
     /// # Errors
     /// [`Failure::Fatal`] that names the setting which is missing or wrong.
     pub fn read() -> Result<Self, Failure> {
-        let url = settings::get("url").filter(|url| !url.is_empty());
-        let url = url.ok_or_else(|| Failure::fatal("setting `url`: where to send is not set"))?;
-        let headers = match settings::get("headers") {
-            None => Vec::new(),
-            Some(text) => json::pairs(&text).ok_or_else(|| {
-                Failure::fatal(
-                    "setting `headers`: not a table of texts, such as { x-team = \"a\" }",
-                )
-            })?,
-        };
+        let url = needed("url", "where to send")?;
+        let headers = table("headers")?;
         let timeout: u64 = settings::parsed("timeout-ms", 0)?;
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
@@ -73,6 +76,29 @@ impl Endpoint {
         }
         request.send().map_err(|problem| problem.failure())
     }
+}
+
+/// A setting that is a table of texts; empty if it is not set.
+///
+/// # Errors
+/// [`Failure::Fatal`] that names the setting.
+pub fn table(key: &str) -> Result<Vec<(String, String)>, Failure> {
+    let Some(text) = settings::get(key) else {
+        return Ok(Vec::new());
+    };
+    json::pairs(&text).ok_or_else(|| {
+        let like = "such as { x-team = \"a\" }";
+        Failure::fatal(format!("setting `{key}`: not a table of texts, {like}"))
+    })
+}
+
+/// A setting without which a sink cannot work.
+///
+/// # Errors
+/// [`Failure::Fatal`] that names the setting if it is not set or empty.
+pub fn needed(key: &str, what: &str) -> Result<String, Failure> {
+    let value = settings::get(key).filter(|value| !value.is_empty());
+    value.ok_or_else(|| Failure::fatal(format!("setting `{key}`: {what} is not set")))
 }
 
 /// The key of the batch that is delivered: the same for every attempt at the same events.

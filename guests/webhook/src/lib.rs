@@ -12,7 +12,7 @@
 use std::sync::OnceLock;
 
 use endpoint::Endpoint;
-use levada_sdk::{Batch, Event, Failure, Outcome, Outcomes, http::Response, json, settings, sink};
+use levada_sdk::{Batch, Event, Failure, Outcome, Outcomes, http::Response, settings, sink};
 
 struct Webhook {
     endpoint: Endpoint,
@@ -59,9 +59,7 @@ impl Webhook {
             let outcome = match self.one(&event, n) {
                 Ok(response) => response.outcome(),
                 Err(failure) if n == 0 => return Err(failure),
-                Err(Failure::Retry { reason, .. } | Failure::Fatal(reason)) => {
-                    Outcome::retry(reason)
-                }
+                Err(failure) => failure.into(),
             };
             let again = matches!(outcome, Outcome::Retry { .. });
             outcomes.push(outcome.clone());
@@ -91,7 +89,7 @@ impl Webhook {
             if body.len() > 1 {
                 body.push(',');
             }
-            write_event(&event, text, &mut body);
+            endpoint::write_event(&event, text, &mut body);
         }
         body.push(']');
         let outcome = match body.len() {
@@ -117,22 +115,6 @@ impl Webhook {
         }
         self.endpoint.send(&self.method, "", &headers, body)
     }
-}
-
-/// An event as Levada's own HTTP source takes it.
-fn write_event(event: &Event<'_>, text: &str, out: &mut String) {
-    out.push_str("{\"headers\":{");
-    for (n, (name, value)) in event.headers().enumerate() {
-        if n > 0 {
-            out.push(',');
-        }
-        json::quote(name, out);
-        out.push(':');
-        json::quote(value, out);
-    }
-    out.push_str("},\"body\":");
-    json::quote(text, out);
-    out.push('}');
 }
 
 #[cfg(test)]
