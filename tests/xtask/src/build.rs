@@ -41,6 +41,7 @@ pub(crate) fn demo(workspace: &Workspace, rest: &[String]) -> Result<()> {
 pub(crate) fn test(workspace: &Workspace, rest: &[String]) -> Result<()> {
     let start = Instant::now();
     guests::build(workspace)?;
+    guests::test(workspace)?;
     guests::build_foreign(workspace)?;
     peers::fetch_or_skip(workspace)?;
     step::run("host", &mut host(workspace), MEND)?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    build, features,
+    build, features, guests,
     step::{self, Workspace},
 };
 
@@ -55,7 +55,8 @@ fn dependencies(workspace: &Workspace) -> Result<()> {
 fn clippy(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(["clippy", "--workspace", "--all-targets"]);
     cargo.args(build::HOST).args(["--", "--deny", "warnings"]);
-    step::run("lints", &mut cargo, "mend what clippy reports above")
+    step::run("lints", &mut cargo, "mend what clippy reports above")?;
+    guests::clippy(workspace)
 }
 
 fn documentation(workspace: &Workspace) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Building the WebAssembly guests.
 
-use std::{env, path::Path};
+use std::{env, path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -10,7 +10,9 @@ const TARGET: &str = "wasm32-wasip2";
 
 /// The guest workspaces. Each is built in its own folder, so that its own `.cargo/config.toml`
 /// counts, and all share one target folder.
-const WORKSPACES: [&str; 2] = ["guests", "tests/guests"];
+const WORKSPACES: [&str; 2] = [FIRST_PARTY, "tests/guests"];
+
+const FIRST_PARTY: &str = "guests";
 
 /// Builds the Rust guests, and says where the components are.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
@@ -30,6 +32,30 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
         step::run(folder, &mut cargo, "mend what the compiler reports above")?;
     }
     Ok(())
+}
+
+/// Runs the unit tests of the guests that people use, on this machine and without a host.
+pub(crate) fn test(workspace: &Workspace) -> Result<()> {
+    let mut cargo = first_party(workspace, "test");
+    let next = "run the failed test alone: `cargo test -p <guest> <its name>` in `guests`";
+    step::run("unit tests of guests", &mut cargo, next)
+}
+
+/// Looks at them as at the rest.
+pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
+    let mut cargo = first_party(workspace, "clippy");
+    cargo.args(["--all-targets", "--", "--deny", "warnings"]);
+    let next = "mend what clippy reports above";
+    step::run("lints of guests", &mut cargo, next)
+}
+
+/// A command of cargo for the guests that people use.
+fn first_party(workspace: &Workspace, verb: &str) -> Command {
+    let mut cargo = workspace.cargo([verb, "--workspace", "--locked"]);
+    cargo
+        .current_dir(workspace.root.join(FIRST_PARTY))
+        .env("CARGO_TARGET_DIR", workspace.target().join("guests"));
+    cargo
 }
 
 /// Builds the guests written in other languages where their tools are. Elsewhere they are named as
