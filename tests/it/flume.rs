@@ -7,28 +7,19 @@ mod full;
 mod kills;
 mod matrix;
 
-use std::{env, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Result;
 use levada_tests::{
     flume::{Flume, Version},
-    outputs,
+    outputs, peers,
     record::Record,
     wait,
 };
 
 /// The jars of a version, or nothing where they are not and need not be.
 fn flume(version: Version) -> Result<Option<Flume>> {
-    match Flume::find(version) {
-        Ok(flume) => Ok(Some(flume)),
-        Err(error) if env::var_os("LEVADA_REQUIRE_FLUME").is_some_and(|value| value == "1") => {
-            Err(error)
-        }
-        Err(error) => {
-            println!("not run: {error:#}");
-            Ok(None)
-        }
-    }
+    peers::here(Flume::find(version), "LEVADA_REQUIRE_FLUME")
 }
 
 /// A Levada's flow from an Avro source to a file, all parts called `name`.

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod load;
 pub mod mqtt;
 pub mod numbers;
+pub mod opensearch;
 pub mod outputs;
 pub mod path;
 pub mod peers;

@@ -1,4 +1,5 @@
-//! What came of runs against other programs, one row each, for the file that `cargo x peers` keeps.
+//! Other programs beside Levada: whether they are here, and what came of runs against them, one row
+//! each, for the file that `cargo x peers` keeps.
 
 use std::{env, fs::OpenOptions, io::Write, path::PathBuf};
 
@@ -6,6 +7,23 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::record::Compared;
+
+/// What a test runs against, or nothing where it is not and need not be: it must be where the
+/// variable `required` is `1`.
+///
+/// # Errors
+/// It is not there, and must be.
+#[expect(clippy::print_stdout, reason = "what is left out is worth reading")]
+pub fn here<T>(found: Result<T>, required: &str) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if env::var_os(required).is_some_and(|value| value == "1") => Err(error),
+        Err(error) => {
+            println!("not run: {error:#}");
+            Ok(None)
+        }
+    }
+}
 
 /// One run.
 #[derive(Debug, Clone, Serialize, Deserialize)]

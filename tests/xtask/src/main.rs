@@ -79,7 +79,7 @@ enum Verb {
 
 #[derive(Debug, Subcommand)]
 enum Peers {
-    /// Fetches Flume into `target/peers`, and no more.
+    /// Fetches Flume and OpenSearch into `target/peers`, and no more.
     Fetch,
 }
 

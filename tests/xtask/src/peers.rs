@@ -1,4 +1,5 @@
-//! Apache Flume, fetched from Maven's registry: what the tests run Levada against.
+//! Programs that the tests run Levada against, fetched from Maven's registry: Apache Flume and
+//! OpenSearch.
 
 use std::{env, fs, path::Path, time::Instant};
 
@@ -10,40 +11,73 @@ use crate::{
     step::{self, Workspace},
 };
 
-/// The versions, as profiles of the pom.
-const VERSIONS: [&str; 2] = ["1.9.0", "1.11.0"];
+/// One of them.
+struct Peer {
+    /// What messages call it, and the variable that says that its tests must run.
+    name: &'static str,
+    required: &'static str,
+    /// Its folder below `tests/peers`, and what of it makes a difference.
+    source: &'static str,
+    files: &'static [&'static str],
+    /// Its versions, as profiles of the pom.
+    versions: &'static [&'static str],
+    /// Maven's task that brings it; the short name does not resolve everywhere.
+    task: &'static str,
+}
 
-/// Maven's task that copies the jars of a pom; the short name does not resolve everywhere.
-const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies";
+const FLUME: Peer = Peer {
+    name: "Apache Flume",
+    required: "LEVADA_REQUIRE_FLUME",
+    source: "flume",
+    files: &["pom.xml", CLIENT],
+    versions: &["1.9.0", "1.11.0"],
+    task: "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies",
+};
+
+const OPENSEARCH: Peer = Peer {
+    name: "OpenSearch",
+    required: "LEVADA_REQUIRE_OPENSEARCH",
+    source: "opensearch",
+    files: &["pom.xml"],
+    versions: &["2.19.3"],
+    task: "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:unpack-dependencies",
+};
+
+/// What of a peer has to be compiled, where it is there.
+const CLIENT: &str = "Client.java";
 
 const INSTALL: &str = "install a JDK (17 or later) and Maven (Debian: openjdk-17-jdk-headless, \
                        maven), with a connection to Maven's registry for the first run";
 
-/// Fetches every version that is not there yet.
+/// Fetches every version of every peer that is not there yet.
 ///
 /// # Errors
 /// Java or Maven is missing, or the registry cannot be reached.
 pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
-    VERSIONS
-        .iter()
-        .try_for_each(|version| fetch_version(workspace, version))
+    FLUME.fetch(workspace)?;
+    OPENSEARCH.fetch(workspace)
 }
 
-/// As [`fetch`]; where that is not possible, it says so, and the tests against Flume are left out.
+/// As [`fetch`]; where that is not possible, it says so, and the tests against a peer are left out.
 ///
 /// # Errors
-/// It is not possible, and `LEVADA_REQUIRE_FLUME=1`.
+/// It is not possible, and the peer is required, such as by `LEVADA_REQUIRE_FLUME=1`.
 pub(crate) fn fetch_or_skip(workspace: &Workspace) -> Result<()> {
-    let required = env::var_os("LEVADA_REQUIRE_FLUME").is_some_and(|value| value == "1");
-    match fetch(workspace) {
-        Err(error) if required => Err(error.context("LEVADA_REQUIRE_FLUME=1")),
-        Err(error) => {
-            step::note(&format!("{error:#}"));
-            step::note("not run on this machine: the tests against Apache Flume");
-            Ok(())
+    for peer in [FLUME, OPENSEARCH] {
+        let Peer { name, required, .. } = peer;
+        let is_required = env::var_os(required).is_some_and(|value| value == "1");
+        match peer.fetch(workspace) {
+            Err(error) if is_required => return Err(error.context(format!("{required}=1"))),
+            Err(error) => {
+                step::note(&format!("{error:#}"));
+                step::note(&format!(
+                    "not run on this machine: the tests against {name}"
+                ));
+            }
+            Ok(()) => {}
         }
-        Ok(()) => Ok(()),
     }
+    Ok(())
 }
 
 /// Runs the whole matrix and keeps its results.
@@ -52,7 +86,7 @@ pub(crate) fn fetch_or_skip(workspace: &Workspace) -> Result<()> {
 /// Flume cannot be fetched, or a test failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let start = Instant::now();
-    fetch(workspace)?;
+    FLUME.fetch(workspace)?;
     build::build(workspace)?;
     let rows = workspace.target().join("peers/results.jsonl");
     if rows.exists() {
@@ -123,43 +157,64 @@ fn table(rows: &[Value]) -> Vec<String> {
     std::iter::once(head).chain(rows.iter().map(line)).collect()
 }
 
-fn fetch_version(workspace: &Workspace, version: &str) -> Result<()> {
-    let source = workspace.root.join("tests/peers/flume");
-    let folder = workspace.target().join(format!("peers/flume-{version}"));
-    let made_of = made_of(&source)?;
-    let complete = folder.join("complete");
-    if fs::read_to_string(&complete).is_ok_and(|before| before == made_of) {
-        return Ok(());
+impl Peer {
+    /// Fetches every version that is not there yet.
+    fn fetch(&self, workspace: &Workspace) -> Result<()> {
+        let mut versions = self.versions.iter();
+        versions.try_for_each(|version| self.fetch_version(workspace, version))
     }
-    for (program, question) in [("java", "-version"), ("javac", "-version"), ("mvn", "-v")] {
-        step::read(workspace.command(program).arg(question), INSTALL)?;
+
+    fn fetch_version(&self, workspace: &Workspace, version: &str) -> Result<()> {
+        let source = workspace.root.join("tests/peers").join(self.source);
+        let name = format!("{}-{version}", self.source);
+        let folder = workspace.target().join("peers").join(name);
+        let made_of = self.made_of(&source)?;
+        let complete = folder.join("complete");
+        if fs::read_to_string(&complete).is_ok_and(|before| before == made_of) {
+            return Ok(());
+        }
+        for (program, question) in [("java", "-version"), ("javac", "-version"), ("mvn", "-v")] {
+            step::read(workspace.command(program).arg(question), INSTALL)?;
+        }
+        if folder.exists() {
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot empty `{}`", folder.display()))?;
+        }
+        let lib = folder.join("lib");
+        let mut maven = workspace.command("mvn");
+        maven.args(["-B", "-q", "-P", version, "-f"]);
+        maven.arg(source.join("pom.xml")).arg(self.task);
+        maven.arg(format!("-DoutputDirectory={}", lib.display()));
+        maven.arg("-DincludeScope=runtime");
+        // What was unpacked before and elsewhere is no reason to leave it.
+        let markers = folder.join("markers");
+        maven.arg(format!("-DmarkersDirectory={}", markers.display()));
+        step::run(&format!("{} {version}", self.name), &mut maven, INSTALL)?;
+        if self.files.contains(&CLIENT) {
+            compile(workspace, &source.join(CLIENT), &folder)?;
+        }
+        fs::write(&complete, made_of)
+            .with_context(|| format!("cannot write `{}`", complete.display()))
     }
-    if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot empty `{}`", folder.display()))?;
+
+    /// What a fetched folder depends on, whole: if it changes, the folder is made anew.
+    fn made_of(&self, source: &Path) -> Result<String> {
+        let mut text = String::new();
+        for name in self.files {
+            let path = source.join(name);
+            let read = fs::read_to_string(&path);
+            text += &read.with_context(|| format!("cannot read `{}`", path.display()))?;
+        }
+        Ok(text)
     }
-    let lib = folder.join("lib");
-    let mut maven = workspace.command("mvn");
-    maven.args(["-B", "-q", "-P", version, "-f"]);
-    maven.arg(source.join("pom.xml")).arg(COPY);
-    maven.arg(format!("-DoutputDirectory={}", lib.display()));
-    maven.arg("-DincludeScope=runtime");
-    step::run(&format!("Flume {version}"), &mut maven, INSTALL)?;
-    let mut compiler = workspace.command("javac");
-    compiler.args(["-encoding", "UTF-8", "-cp"]);
-    compiler.arg(lib.join("*")).arg("-d");
-    compiler.arg(folder.join("client"));
-    compiler.arg(source.join("Client.java"));
-    let next = "mend `tests/peers/flume/Client.java`";
-    step::run(&format!("client of Flume {version}"), &mut compiler, next)?;
-    fs::write(&complete, made_of).with_context(|| format!("cannot write `{}`", complete.display()))
 }
 
-/// What a fetched folder depends on, whole: if it changes, the folder is made anew.
-fn made_of(source: &Path) -> Result<String> {
-    let read = |name: &str| {
-        let path = source.join(name);
-        fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))
-    };
-    Ok(read("pom.xml")? + &read("Client.java")?)
+/// Compiles a client against the jars of a peer.
+fn compile(workspace: &Workspace, client: &Path, folder: &Path) -> Result<()> {
+    let mut compiler = workspace.command("javac");
+    compiler.args(["-encoding", "UTF-8", "-cp"]);
+    compiler.arg(folder.join("lib/*")).arg("-d");
+    compiler.arg(folder.join("client")).arg(client);
+    let next = format!("mend `{}`", client.display());
+    step::run("client in Java", &mut compiler, &next)
 }
