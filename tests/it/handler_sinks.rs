@@ -1,124 +1,16 @@
 //! Handlers as sinks, through the real binary: what a component says of each event is what becomes
 //! of it, what it fails on is set aside alone, and the books balance.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use levada_tests::{
     agent::Agent,
-    http::Connection,
+    collector::{Collector, component},
     place,
     receiver::{Answer, Receiver, Request},
-    wait,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// One agent: HTTP in, a durable channel, a handler as its sink.
-struct World {
-    agent: Agent,
-    http: SocketAddr,
-    _folder: TempDir,
-}
-
-impl World {
-    /// `handler` are the lines of the handler, `sink` more lines of the sink.
-    fn lay(handler: &str, sink: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let http = place::free_address()?;
-        let parts = format!(
-            r#"[sources.web]
-type = "http"
-listen = "{http}"
-channels = ["main"]
-
-[channels.main]
-type = "durable"
-capacity = "64MiB"
-
-[handlers.out]
-{handler}
-
-[sinks.out]
-type = "handler"
-handler = "out"
-channel = "main"
-{sink}
-"#
-        );
-        Ok(Self {
-            agent: Agent::new(folder.path(), "collector", &parts)?,
-            http,
-            _folder: folder,
-        })
-    }
-
-    async fn start(mut self) -> Result<Self> {
-        self.agent.start()?;
-        self.agent.ready().await?;
-        Ok(self)
-    }
-
-    async fn post(&self, events: &Value) -> Result<()> {
-        let json = [("content-type", "application/json")];
-        let mut connection = Connection::open(self.http).await?;
-        let answer = connection
-            .send("POST", "/", &json, events.to_string().into())
-            .await?;
-        assert_eq!(
-            answer.status,
-            200,
-            "{}\n{}",
-            answer.text(),
-            self.agent.tail()
-        );
-        Ok(())
-    }
-
-    /// Waits until nothing is queued, stops the agent, and gives the dead letters with the reason
-    /// of each. The books balance.
-    async fn finish(mut self, accepted: u64) -> Result<Vec<Value>> {
-        let done = |n: f64| n >= accepted as f64;
-        let within = Duration::from_secs(60);
-        wait::until("everything has left the channel", within, || async {
-            let delivered = self
-                .agent
-                .metric("levada_sink_delivered_events_total", "")
-                .await;
-            let letters = letters(&self.agent).await?.len();
-            Ok(delivered
-                .is_ok_and(|n| done(n + letters as f64))
-                .then_some(()))
-        })
-        .await
-        .with_context(|| self.agent.tail())?;
-        let letters = letters(&self.agent).await?;
-        let status = self.agent.stop().await?;
-        assert!(status.success(), "{status}\n{}", self.agent.tail());
-        let audit = self.agent.audit().await?;
-        assert!(audit.holds, "{audit:?}");
-        let count = |counter| audit.count("channels.main", counter);
-        assert_eq!(count("put"), Some(accepted));
-        let dead = letters.len() as u64;
-        assert_eq!(count("dead-lettered"), Some(dead));
-        assert_eq!(count("delivered"), Some(accepted - dead));
-        Ok(letters)
-    }
-}
-
-async fn letters(agent: &Agent) -> Result<Vec<Value>> {
-    let output = agent.levada(&["dlq", "ls", "--json"]).await?;
-    let letters: Value = serde_json::from_slice(&output.stdout)
-        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-    Ok(letters.as_array().context("letters are a list")?.clone())
-}
-
-fn component(guest: &str) -> Result<String> {
-    Ok(format!(
-        "component = {:?}",
-        place::guest(guest)?.display().to_string()
-    ))
-}
 
 fn reason(letters: &[Value], body: &str) -> String {
     let own = |letter: &&Value| letter["body"] == body;
@@ -129,12 +21,14 @@ fn reason(letters: &[Value], body: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_typed_sink_says_what_becomes_of_each_event() -> Result<()> {
     let sink = "max-attempts = 1";
-    let world = World::lay(&component("typed-sink")?, sink)?.start().await?;
+    let collector = Collector::lay(&component("typed-sink")?, sink)?
+        .start()
+        .await?;
     let body = |body: &str| json!({ "headers": { "say": "hello" }, "body": body });
     let bodies = ["one", "reject", "id", "header", "two", "retry", "three"];
     let events: Vec<_> = bodies.iter().map(|text| body(text)).collect();
-    world.post(&json!(events)).await?;
-    let letters = world.finish(7).await?;
+    collector.post(&json!(events)).await?;
+    let letters = collector.finish(7).await?;
     assert_eq!(letters.len(), 4, "{letters:?}");
     assert_eq!(reason(&letters, "reject"), "asked to");
     assert_eq!(reason(&letters, "header"), "hello");
@@ -155,14 +49,16 @@ async fn a_typed_sink_says_what_becomes_of_each_event() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_whose_answer_breaks_the_contract_delivers_the_neighbours() -> Result<()> {
-    let world = World::lay(&component("typed-sink")?, "")?.start().await?;
+    let collector = Collector::lay(&component("typed-sink")?, "")?
+        .start()
+        .await?;
     let bodies = ["one", "two", "one too few", "three"];
     let events: Vec<_> = bodies
         .iter()
         .map(|body| json!({ "headers": {}, "body": body }))
         .collect();
-    world.post(&json!(events)).await?;
-    let letters = world.finish(4).await?;
+    collector.post(&json!(events)).await?;
+    let letters = collector.finish(4).await?;
     let why = "broken contract at event 0: 0 outcomes for 1 events";
     assert_eq!(reason(&letters, "one too few"), why);
     assert_eq!(letters.len(), 1);
@@ -183,9 +79,9 @@ async fn a_handler_is_used_as_what_it_is() -> Result<()> {
         anyhow::Ok(())
     };
     // An interceptor is no sink.
-    let world = World::lay(&component("noop")?, "")?;
+    let collector = Collector::lay(&component("noop")?, "")?;
     refused(
-        world.agent,
+        collector.agent,
         &["sinks.out.handler", "`handlers.out` is no sink"],
     )
     .await?;
@@ -263,7 +159,7 @@ async fn a_webhook_loses_nothing_whatever_its_server_answers() -> Result<()> {
         Answer::Takes,
     ];
     let server = Receiver::start(script).await?;
-    let world = World::lay(&webhook(&server, r#"send = "event""#)?, "")?
+    let collector = Collector::lay(&webhook(&server, r#"send = "event""#)?, "")?
         .start()
         .await?;
     let bodies: Vec<String> = (0..60)
@@ -276,8 +172,8 @@ async fn a_webhook_loses_nothing_whatever_its_server_answers() -> Result<()> {
         .iter()
         .map(|body| json!({ "headers": {}, "body": body }))
         .collect();
-    world.post(&json!(events)).await?;
-    let letters = world.finish(60).await?;
+    collector.post(&json!(events)).await?;
+    let letters = collector.finish(60).await?;
     let dead: BTreeSet<_> = letters
         .iter()
         .filter_map(|letter| letter["body"].as_str())
@@ -329,14 +225,14 @@ async fn a_webhook_sends_batches_several_at_once() -> Result<()> {
     let server = Receiver::start([Answer::Refuses(down)]).await?;
     let handler = webhook(&server, r#"send = "batch""#)? + "\nin-flight = 4";
     let sink = "batch = { events = 50 }";
-    let world = World::lay(&handler, sink)?.start().await?;
+    let collector = Collector::lay(&handler, sink)?.start().await?;
     for from in 0..10 {
         let events: Vec<_> = (0..100)
             .map(|n| json!({ "headers": { "n": n.to_string() }, "body": (from * 100 + n).to_string() }))
             .collect();
-        world.post(&json!(events)).await?;
+        collector.post(&json!(events)).await?;
     }
-    let letters = world.finish(1000).await?;
+    let letters = collector.finish(1000).await?;
     assert!(letters.is_empty(), "{letters:?}");
     let mut numbers = Vec::new();
     for bodies in server.taken().values() {
@@ -355,8 +251,8 @@ async fn a_webhook_sends_batches_several_at_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_without_its_grant_is_refused_with_the_line_that_grants_it() -> Result<()> {
-    let world = World::lay(&component("webhook")?, "")?;
-    let output = world.agent.levada(&["check"]).await?;
+    let collector = Collector::lay(&component("webhook")?, "")?;
+    let output = collector.agent.levada(&["check"]).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     for words in ["levada:handler/http-client@0.1.0", "grants = { http = ["] {

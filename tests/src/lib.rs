@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod avro;
 pub mod broker;
+pub mod collector;
 pub mod delay;
 pub mod event;
 pub mod feeder;
