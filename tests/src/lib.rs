@@ -27,6 +27,7 @@ pub mod poster;
 pub mod process;
 pub mod receiver;
 pub mod record;
+pub mod service;
 pub mod sim;
 pub mod tiers;
 pub mod wait;
