@@ -26,6 +26,7 @@ mod letters;
 mod network;
 mod readme;
 mod reload;
+mod service_sinks;
 mod state;
 mod tls;
 mod zoo;
