@@ -97,7 +97,7 @@ pub(crate) struct Guest {
     /// Text written to standard output and standard error that is no whole line yet.
     pub(crate) lines: [Vec<u8>; 2],
     /// What it keeps from batch to batch, while a batch has it.
-    pub(crate) state: Option<Session>,
+    pub(crate) state: Option<Box<Session>>,
     /// The state of the guest's random numbers.
     pub(crate) random: Chance,
     /// What counts its CPU time, if its calls may wait.

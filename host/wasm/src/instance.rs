@@ -52,7 +52,8 @@ pub(crate) struct Mould {
     pub(crate) ticker: Arc<Ticker>,
 }
 
-/// An instance that can be called. Used again only after a call that ended well.
+/// An instance that can be called. Used again only after a call that ended well. Boxed where it is
+/// kept, since it goes from hand to hand at every call.
 pub(crate) struct Live {
     pub(crate) store: Store<Guest>,
     func: Func,
@@ -111,7 +112,7 @@ type Deliveries = (Result<AllDelivered, Failure>,);
 
 impl Mould {
     /// Makes an instance; the guest's start functions run within the limits of a call.
-    pub(crate) async fn instantiate(&self) -> Result<Live, Box<Broken>> {
+    pub(crate) async fn instantiate(&self) -> Result<Box<Live>, Box<Broken>> {
         let limits = &self.shared.limits;
         let polls = Arc::new(PollTime::default());
         let own = (self.side == Side::Async).then(|| Arc::clone(&polls));
@@ -140,7 +141,7 @@ impl Mould {
         let timer = timer.and_then(|timer| instance.get_func(&mut store, timer));
         let chance = &self.shared.chance;
         let more = u32::try_from(chance.below(u64::from(CALLS))).unwrap_or(0);
-        Ok(Live {
+        Ok(Box::new(Live {
             store,
             func,
             timer,
@@ -150,7 +151,7 @@ impl Mould {
             most_age: AGE + chance.jitter(AGE),
             index: Vec::new(),
             polls,
-        })
+        }))
     }
 
     /// Does what makes instances and calls them. Where no import waits it is done at once, on the
@@ -184,7 +185,7 @@ impl Mould {
         live: &mut Live,
         batch: &Batch,
         facts: Facts<'_>,
-    ) -> Result<Outcome, CallError> {
+    ) -> Result<Box<Outcome>, CallError> {
         live.calls += 1;
         self.prepare(live, batch, facts);
         let result = match self.role {
@@ -233,7 +234,7 @@ impl Mould {
         }
     }
 
-    async fn call_packed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
+    async fn call_packed(&self, live: &mut Live, batch: &Batch) -> Result<Box<Outcome>, CallError> {
         let layout = batch.layout().expect("the caller made the batch canonical");
         let mut index = std::mem::take(&mut live.index);
         packed::write_index(&layout, batch.origins(), &mut index);
@@ -254,7 +255,7 @@ impl Mould {
         applied.map_err(|breach| CallError::Broken(breach.into()))
     }
 
-    async fn call_typed(&self, live: &mut Live, batch: &Batch) -> Result<Outcome, CallError> {
+    async fn call_typed(&self, live: &mut Live, batch: &Batch) -> Result<Box<Outcome>, CallError> {
         let headers = typed::headers_of(batch);
         let events = typed::events_of(batch, &headers);
         let func = live.func;

@@ -37,7 +37,7 @@ pub(crate) enum AllDelivered {
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     at: usize,
-    outcome: Outcome,
+    outcome: Box<Outcome>,
 }
 
 impl Deliveries {
@@ -68,7 +68,7 @@ impl Deliveries {
     }
 
     /// What became of the events, once every event has its outcome.
-    pub(crate) fn finish(self) -> Outcome {
+    pub(crate) fn finish(self) -> Box<Outcome> {
         self.outcome
     }
 }
@@ -77,7 +77,7 @@ impl Deliveries {
 ///
 /// # Errors
 /// [`Breach`]
-pub(crate) fn apply(answer: AllDelivered, events: usize) -> Result<Outcome, Breach> {
+pub(crate) fn apply(answer: AllDelivered, events: usize) -> Result<Box<Outcome>, Breach> {
     let mut deliveries = Deliveries::default();
     let each = match answer {
         AllDelivered::AllDone => {

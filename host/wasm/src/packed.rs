@@ -76,7 +76,7 @@ pub(crate) fn apply(
     batch: &Batch,
     limits: &Limits,
     on_reject: OnReject,
-) -> Result<Outcome, Breach> {
+) -> Result<Box<Outcome>, Breach> {
     let answer = Bytes::from(answer);
     let asked = (batch.len(), batch.bytes());
     let mut reader = Reader {

@@ -15,7 +15,7 @@ pub(crate) struct Pool {
     reuse: Reuse,
     /// Most instances that work, or wait for work.
     most: usize,
-    idle: Mutex<Vec<Live>>,
+    idle: Mutex<Vec<Box<Live>>>,
 }
 
 impl Pool {
@@ -38,7 +38,7 @@ impl Pool {
     }
 
     /// An idle instance, or a new one.
-    pub(crate) async fn take(&self) -> Result<Live, Box<Broken>> {
+    pub(crate) async fn take(&self) -> Result<Box<Live>, Box<Broken>> {
         let idle = self
             .idle
             .lock()
@@ -51,7 +51,7 @@ impl Pool {
     }
 
     /// A new instance.
-    pub(crate) async fn fresh(&self) -> Result<Live, Box<Broken>> {
+    pub(crate) async fn fresh(&self) -> Result<Box<Live>, Box<Broken>> {
         let made = self.mould.instantiate().await;
         if let Err(broken) = &made {
             self.mould.shared.meters.failed(broken.limit, false);
@@ -60,7 +60,7 @@ impl Pool {
     }
 
     /// Takes an instance back after a call that ended well.
-    pub(crate) fn give(&self, live: Live) {
+    pub(crate) fn give(&self, live: Box<Live>) {
         match self.end_of(&live) {
             Some(reason) => self.mould.shared.meters.retired(reason),
             None => {

@@ -122,7 +122,7 @@ impl Rescue<'_> {
             let take = self.at.pool.take();
             if let Ok(outcome) = self.call(&mut live, take, rest.clone()).await? {
                 self.finish(live);
-                self.push(rest, End::Handled(Box::new(outcome)));
+                self.push(rest, End::Handled(outcome));
                 return Ok(());
             }
             // Boxed, since it is rare: what every call carries stays small.
@@ -148,7 +148,7 @@ impl Rescue<'_> {
             tokio::task::yield_now().await;
             let broken = match self.fresh_call(&mut live, range.clone()).await? {
                 Ok(outcome) => {
-                    self.push(range, End::Handled(Box::new(outcome)));
+                    self.push(range, End::Handled(outcome));
                     continue;
                 }
                 Err(broken) => broken,
@@ -181,9 +181,9 @@ impl Rescue<'_> {
     /// A call on an instance that has never failed; a new one if the last did.
     async fn fresh_call(
         &mut self,
-        live: &mut Option<Live>,
+        live: &mut Option<Box<Live>>,
         range: Range<usize>,
-    ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
+    ) -> Result<Result<Box<Outcome>, Box<Broken>>, InterceptError> {
         let kept = live.take();
         let pool = self.at.pool;
         let take = async move {
@@ -199,10 +199,10 @@ impl Rescue<'_> {
     /// in `live` if it is still sound.
     async fn call(
         &mut self,
-        live: &mut Option<Live>,
-        take: impl Future<Output = Result<Live, Box<Broken>>> + Send,
+        live: &mut Option<Box<Live>>,
+        take: impl Future<Output = Result<Box<Live>, Box<Broken>>> + Send,
         range: Range<usize>,
-    ) -> Result<Result<Outcome, Box<Broken>>, InterceptError> {
+    ) -> Result<Result<Box<Outcome>, Box<Broken>>, InterceptError> {
         let batch = self.at.batch.slice(range);
         let pool = self.at.pool;
         // Once for both: leaving the runtime's worker costs more than a short call.
@@ -231,7 +231,7 @@ impl Rescue<'_> {
         }
     }
 
-    fn finish(&self, live: Option<Live>) {
+    fn finish(&self, live: Option<Box<Live>>) {
         if let Some(live) = live {
             self.at.pool.give(live);
         }

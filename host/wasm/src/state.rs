@@ -62,7 +62,7 @@ impl State {
         &self,
         states: &dyn States,
         now_ms: u64,
-    ) -> Result<Session, TakeError> {
+    ) -> Result<Box<Session>, TakeError> {
         let mut kept = Arc::clone(&self.kept).lock_owned().await;
         kept.look();
         if !kept.read {
@@ -74,7 +74,7 @@ impl State {
                 read: true,
             };
         }
-        let mut session = Session {
+        let mut session = Box::new(Session {
             handler: self.handler.clone(),
             cap: self.cap,
             kept: Some(kept),
@@ -82,7 +82,7 @@ impl State {
             undo: Vec::new(),
             settled: 0,
             touched: false,
-        };
+        });
         session.expire();
         Ok(session)
     }
@@ -291,24 +291,24 @@ impl Drop for Session {
 
 /// The session of a batch, for its calls: one after the other has it.
 #[derive(Debug)]
-pub(crate) struct Lent(std::sync::Mutex<Option<Session>>);
+pub(crate) struct Lent(std::sync::Mutex<Option<Box<Session>>>);
 
 impl Lent {
-    pub(crate) fn new(session: Option<Session>) -> Self {
+    pub(crate) fn new(session: Option<Box<Session>>) -> Self {
         Self(std::sync::Mutex::new(session))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Box<Session>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lends it to a call; nothing if the handler has no state.
-    pub(crate) fn take(&self) -> Option<Session> {
+    pub(crate) fn take(&self) -> Option<Box<Session>> {
         self.lock().take()
     }
 
     /// Takes it back after a call; what a call has written that did not end well is void.
-    pub(crate) fn give_back(&self, session: Option<Session>, ended_well: Well) {
+    pub(crate) fn give_back(&self, session: Option<Box<Session>>, ended_well: Well) {
         let Some(mut session) = session else {
             return;
         };

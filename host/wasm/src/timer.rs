@@ -37,7 +37,7 @@ async fn twice(pool: &Pool, facts: Facts<'_>) -> Result<Batch, CallError> {
     }
 }
 
-async fn call(pool: &Pool, mut live: Live, facts: Facts<'_>) -> Result<Batch, CallError> {
+async fn call(pool: &Pool, mut live: Box<Live>, facts: Facts<'_>) -> Result<Batch, CallError> {
     let answer = pool.mould().tick(&mut live, facts).await;
     match &answer {
         Ok(_) | Err(CallError::Failure(_)) => pool.give(live),

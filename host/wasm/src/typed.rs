@@ -128,7 +128,7 @@ pub(crate) fn apply(
     batch: &Batch,
     limits: &Limits,
     on_reject: OnReject,
-) -> Result<Outcome, Breach> {
+) -> Result<Box<Outcome>, Breach> {
     let mut verdicts = Verdicts::new(batch, limits, on_reject);
     if answer.len() != batch.len() {
         return Err(Breach {

@@ -46,7 +46,7 @@ impl fmt::Display for Breach {
     }
 }
 
-/// What a call made of its events.
+/// What a call made of its events. Boxed from the start, since it goes up through several hands.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// The events that go on.
@@ -93,7 +93,7 @@ pub(crate) struct Verdicts<'a> {
     on_reject: OnReject,
     /// Bytes that may still come out anew.
     room: usize,
-    outcome: Outcome,
+    outcome: Box<Outcome>,
 }
 
 /// A set of headers to change, as far as it is the same for both forms.
@@ -113,7 +113,7 @@ impl<'a> Verdicts<'a> {
             limits,
             on_reject,
             room: limits.lifted_of(batch.bytes()),
-            outcome: Outcome::default(),
+            outcome: Box::default(),
         }
     }
 
@@ -215,7 +215,7 @@ impl<'a> Verdicts<'a> {
     }
 
     /// What came out, once every event has its verdict.
-    pub(crate) fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Box<Outcome> {
         self.outcome.batch = self.editor.finish();
         self.outcome
     }

@@ -7,7 +7,7 @@ use crate::{guest::Guest, state::Session};
 
 /// Counts the call and lends the state.
 fn session<'a>(cx: &'a mut Cx<'_>) -> wasmtime::Result<&'a mut Session> {
-    let session = enter(cx)?.state.as_mut();
+    let session = enter(cx)?.state.as_deref_mut();
     session.ok_or_else(|| wasmtime::Error::msg("there is no state outside of a call"))
 }
 

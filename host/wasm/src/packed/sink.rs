@@ -23,7 +23,7 @@ pub(crate) fn apply_delivery(
     answer: &[u8],
     batch: &Batch,
     limits: &Limits,
-) -> Result<Outcome, Breach> {
+) -> Result<Box<Outcome>, Breach> {
     let mut frame = Frame::open(answer, (batch.len(), batch.bytes()), limits, Words::Sink)?;
     let mut deliveries = Deliveries::default();
     while let Some(operation) = frame.next()? {

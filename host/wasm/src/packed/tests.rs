@@ -6,7 +6,7 @@ use crate::tests::{
     vectors::{self, Expect, batch_of},
 };
 
-fn apply_default(answer: Vec<u8>, batch: &Batch) -> Result<Outcome, Breach> {
+fn apply_default(answer: Vec<u8>, batch: &Batch) -> Result<Box<Outcome>, Breach> {
     apply(answer, batch, &Limits::default(), OnReject::DeadLetter)
 }
 

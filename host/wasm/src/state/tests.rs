@@ -43,7 +43,7 @@ fn fresh() -> State {
 }
 
 /// Begins a batch; nobody else has the state.
-fn begin(state: &State, disk: &Disk, now_ms: u64) -> Session {
+fn begin(state: &State, disk: &Disk, now_ms: u64) -> Box<Session> {
     let mut future = std::pin::pin!(state.begin(disk, now_ms));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match future.as_mut().poll(&mut cx) {

@@ -48,7 +48,7 @@ impl Case {
     }
 
     /// Whether a form made of the answer what it must become.
-    pub(crate) fn check(&self, applied: Result<Outcome, Breach>) {
+    pub(crate) fn check(&self, applied: Result<Box<Outcome>, Breach>) {
         let name = &self.name;
         match (applied, &self.expect) {
             (Err(breach), Expect::Error { error }) => {

@@ -49,7 +49,7 @@ impl Case {
     }
 
     /// Whether a form made of the answer what it must become.
-    pub(crate) fn check(&self, applied: Result<Outcome, Breach>) {
+    pub(crate) fn check(&self, applied: Result<Box<Outcome>, Breach>) {
         let name = &self.name;
         let outcome = match (applied, &self.expect) {
             (Err(_), Expect::Error { .. }) => return,
