@@ -1,4 +1,5 @@
-//! W1 to W3: calls of sandboxed handlers against native code that does the same.
+//! W1 to W3: calls of sandboxed handlers against native code that does the same; W5, W6: the typed
+//! form, and a fresh instance for every call.
 
 use std::{
     hint::black_box,
@@ -11,7 +12,7 @@ use levada_core::{
     Batch, Chance, Effects, Interceptor, PartId, SystemClock, interceptor::Call, state::Stateless,
 };
 use levada_tests::place;
-use levada_wasm::{Compiler, HandlerSpec, Handlers, HandlersConfig, MemoryReservation};
+use levada_wasm::{Compiler, HandlerSpec, Handlers, HandlersConfig, MemoryReservation, Reuse};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -30,6 +31,10 @@ mod json_drop;
 const EVENTS: usize = 100;
 const CALLS: usize = 4000;
 
+/// Events of a call that has an instance of its own, and how many such calls.
+const EVENTS_FRESH: usize = 1000;
+const CALLS_FRESH: usize = 400;
+
 /// An event as a program without our encoding would hold it.
 #[derive(Debug, Clone)]
 struct Owned {
@@ -45,7 +50,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn load(runtime: &Arc<Runtime>, name: &str) -> Result<Self> {
+    fn load(runtime: &Arc<Runtime>, name: &str, reuse: Reuse) -> Result<Self> {
         let handlers = Handlers::open(HandlersConfig {
             cache_dir: None,
             compiler: Compiler::InProcess,
@@ -55,7 +60,10 @@ impl Guest {
             chance: Chance::seeded(1),
         })?;
         let part = PartId::parse("handlers.bench").context("a part's name")?;
-        let spec = HandlerSpec::new(place::guest(name)?);
+        let spec = HandlerSpec {
+            reuse,
+            ..HandlerSpec::new(place::guest(name)?)
+        };
         let loaded = runtime.block_on(handlers.load(&part, &spec))?;
         let interceptor = loaded.interceptor.context("the guest is an interceptor")?;
         Ok(Self {
@@ -124,30 +132,63 @@ fn parse_and_drop(events: &mut Vec<Owned>) {
     events.retain(|event| json_drop::fate(&event.body) == json_drop::Fate::Keep);
 }
 
+/// Nanoseconds an event.
+fn each(took: Duration, events: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
+    let events = events as f64;
+    took.as_secs_f64() * 1e9 / events
+}
+
 /// The rows of this group.
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let runtime = Arc::new(runtime);
-    let noop = Guest::load(&runtime, "noop")?;
-    let finder = Guest::load(&runtime, "find-add")?;
-    let parser = Guest::load(&runtime, "json-drop")?;
+    let load = |name| Guest::load(&runtime, name, Reuse::Reuse);
+    calls(bench, report, &load("noop")?)?;
+    against_native(bench, report, &load("find-add")?, &load("json-drop")?)?;
+    let fresh = Guest::load(&runtime, "noop", Reuse::Fresh)?;
+    forms(bench, report, &load("typed-find-add")?, &fresh)
+}
+
+/// W1: what a call costs that does nothing.
+fn calls(bench: &Bench, report: &mut Report, noop: &Guest) -> Result<()> {
+    let text = load::batch(EVENTS, Body::Text);
+    let one = text.slice(0..1);
+    let samples = bench.interleave(
+        "calls",
+        &mut [
+            ("no-op", &mut || {
+                Ok(each(noop.run(&text, CALLS)?, EVENTS * CALLS))
+            }),
+            ("no-op, 1 event", &mut || {
+                Ok(each(noop.run(&one, CALLS * 10)?, CALLS * 10))
+            }),
+        ],
+    )?;
+    let what = "no-op handler, batch 100, per event";
+    report.judged("W1", what, "ns", &samples[0], Target::AtMost(20.0));
+    let what = "no-op handler, one event, per call";
+    report.judged("W1", what, "ns", &samples[1], Target::AtMost(500.0));
+    Ok(())
+}
+
+/// W2, W3: sandboxed against native.
+fn against_native(
+    bench: &Bench,
+    report: &mut Report,
+    finder: &Guest,
+    parser: &Guest,
+) -> Result<()> {
     let (text, json) = (
         load::batch(EVENTS, Body::Text),
         load::batch(EVENTS, Body::Json),
     );
-    let one = text.slice(0..1);
     let all = (EVENTS * CALLS) as u64;
     let samples = bench.interleave(
         "handler",
         &mut [
-            ("no-op", &mut || {
-                Ok(noop.run(&text, CALLS)?.as_secs_f64() * 1e9 / all as f64)
-            }),
-            ("no-op, 1 event", &mut || {
-                Ok(noop.run(&one, CALLS * 10)?.as_secs_f64() * 1e9 / (CALLS * 10) as f64)
-            }),
             ("JSON", &mut || Ok(rate(all, parser.run(&json, CALLS)?))),
             ("JSON, native", &mut || {
                 Ok(rate(all, native(&json, CALLS, parse_and_drop)))
@@ -160,40 +201,38 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             }),
         ],
     )?;
-    let at_most = Target::AtMost;
-    report.judged(
-        "W1",
-        "no-op handler, batch 100, per event",
-        "ns",
-        &samples[0],
-        at_most(20.0),
-    );
-    report.judged(
-        "W1",
-        "no-op handler, one event, per call",
-        "ns",
-        &samples[1],
-        at_most(500.0),
-    );
-    let native = ("native", &samples[3]);
-    let what = "JSON handler, batch 100";
-    report.against(
-        "W2",
-        what,
-        "ev/s",
-        &samples[2],
-        native,
-        Target::RatioAtLeast(0.42),
-    );
-    let native = ("native", &samples[5]);
-    let what = "find-and-add handler, batch 100";
-    report.against(
-        "W3",
-        what,
-        "ev/s",
-        &samples[4],
-        native,
+    let [json, json_native, found, found_native] = &samples[..] else {
+        unreachable!("as many figures as candidates")
+    };
+    let (what, target) = ("JSON handler, batch 100", Target::RatioAtLeast(0.42));
+    report.against("W2", what, "ev/s", json, ("native", json_native), target);
+    let (what, target) = (
+        "find-and-add handler, batch 100",
         Target::RatioAtLeast(0.35),
     );
+    report.against("W3", what, "ev/s", found, ("native", found_native), target);
+    Ok(())
+}
+
+/// W5, W6: what the typed form costs, and an instance for every call.
+fn forms(bench: &Bench, report: &mut Report, typed: &Guest, fresh: &Guest) -> Result<()> {
+    let text = load::batch(EVENTS, Body::Text);
+    let long = load::batch(EVENTS_FRESH, Body::Text);
+    let samples = bench.interleave(
+        "forms",
+        &mut [
+            ("typed", &mut || {
+                Ok(each(typed.run(&text, CALLS)?, EVENTS * CALLS))
+            }),
+            ("fresh", &mut || {
+                let took = fresh.run(&long, CALLS_FRESH)?;
+                Ok(each(took, EVENTS_FRESH * CALLS_FRESH))
+            }),
+        ],
+    )?;
+    let what = "typed find-and-add handler, batch 100, per event";
+    report.judged("W5", what, "ns", &samples[0], Target::AtMost(800.0));
+    let what = "no-op handler, an instance per batch of 1000, per event";
+    report.judged("W6", what, "ns", &samples[1], Target::AtMost(250.0));
     Ok(())
 }

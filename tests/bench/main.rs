@@ -61,7 +61,7 @@ enum Group {
     Store,
     /// A1: receiving events against a generic Avro decoder.
     Codec,
-    /// W1 to W3: handlers against native code.
+    /// W1 to W3, W5, W6: handlers against native code, their forms.
     Handler,
     /// E1 to E3, W4: the whole agent between two sockets; links between two agents, with TLS, zstd
     /// and from far away; a slow disk.
