@@ -1,6 +1,9 @@
 //! TLS between real agents, and towards clients that are not ours. Certificates are made by
 //! `levada pki`, as a user would.
 
+mod crowd;
+mod lists;
+
 use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -34,12 +37,22 @@ struct Pair {
 impl Pair {
     /// `edge` and `aggregator` are what the sink and the source say about TLS.
     fn lay(below: &Path, edge: &str, aggregator: &str) -> Result<Self> {
-        let (web, rpc) = (place::free_address()?, place::free_address()?);
+        let rpc = place::free_address()?;
+        Self::lay_over(below, (edge, rpc), (aggregator, rpc))
+    }
+
+    /// The same with something in between: where the edge sends to, and where the aggregator listens.
+    fn lay_over(
+        below: &Path,
+        (edge, to): (&str, SocketAddr),
+        (aggregator, rpc): (&str, SocketAddr),
+    ) -> Result<Self> {
+        let web = place::free_address()?;
         let output = below.join("output");
         let edge = format!(
             "[sources.web]\ntype = \"http\"\nlisten = \"{web}\"\nchannels = [\"main\"]\n\n\
              [channels.main]\ntype = \"durable\"\ncapacity = \"64MiB\"\n\n\
-             [sinks.up]\ntype = \"avro\"\nchannel = \"main\"\nto = \"{rpc}\"\n{edge}\n"
+             [sinks.up]\ntype = \"avro\"\nchannel = \"main\"\nto = \"{to}\"\n{edge}\n"
         );
         let aggregator = format!(
             "[sources.edges]\ntype = \"avro\"\nlisten = \"{rpc}\"\nchannels = [\"main\"]\n\
@@ -320,6 +333,7 @@ async fn secure_broker(pki: &Pki, broker: SocketAddr) -> Result<(SocketAddr, Tas
         cert: pki.path("broker.pem").into(),
         key: pki.path("broker.key").into(),
         ca: Some(pki.path("ca.pem").into()),
+        crl: None,
         client_auth: None,
         max_version: TlsVersion::V1_3,
     };

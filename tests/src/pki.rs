@@ -34,6 +34,14 @@ impl Pki {
         self.levada(&["issue", name, "--host", "127.0.0.1"]).await
     }
 
+    /// Revokes the certificate of whoever is called so; the list is `ca.crl`.
+    ///
+    /// # Errors
+    /// What `levada pki` said.
+    pub async fn revoke(&self, name: &str) -> Result<()> {
+        self.levada(&["revoke", name]).await
+    }
+
     async fn levada(&self, line: &[&str]) -> Result<()> {
         let mut command = Command::new(place::levada()?);
         command.arg("pki").args(line).arg("--dir").arg(&self.folder);
@@ -51,12 +59,26 @@ impl Pki {
     /// The line that `levada pki issue` says to set.
     #[must_use]
     pub fn tls(&self, name: &str) -> String {
+        format!("tls = {{ {} }}", self.files(name))
+    }
+
+    /// The same, with the list of what was revoked.
+    #[must_use]
+    pub fn tls_with_list(&self, name: &str) -> String {
+        format!(
+            "tls = {{ {}, crl = {:?} }}",
+            self.files(name),
+            self.path("ca.crl")
+        )
+    }
+
+    fn files(&self, name: &str) -> String {
         let (cert, key) = (
             self.path(&format!("{name}.pem")),
             self.path(&format!("{name}.key")),
         );
         format!(
-            "tls = {{ cert = {cert:?}, key = {key:?}, ca = {:?} }}",
+            "cert = {cert:?}, key = {key:?}, ca = {:?}",
             self.path("ca.pem")
         )
     }

@@ -24,6 +24,7 @@ Examples:
   levada pki init                                  makes the folder pki with an authority in it
   levada pki issue aggregator --host 10.0.0.7      a certificate for an agent, and what to set
   levada pki issue edge-1                          again: renews it; running agents notice
+  levada pki revoke edge-1                         puts it on the list of those not believed any more
   levada pki list                                  until when which certificate is good")]
 pub(crate) struct PkiArgs {
     #[command(subcommand)]
@@ -36,6 +37,8 @@ pub(crate) enum PkiVerb {
     Init(InitArgs),
     /// Makes the certificate and the key of an agent, or renews them
     Issue(IssueArgs),
+    /// Puts an agent's certificate on the list of those that are not believed any more
+    Revoke(RevokeArgs),
     /// Lists the certificates, and until when they are good
     List(FolderArgs),
 }
@@ -75,6 +78,14 @@ pub(crate) struct IssueArgs {
     days: u32,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// The agent's name
+    name: String,
+    #[command(flatten)]
+    folder: FolderArgs,
+}
+
 /// A certificate, for programs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,6 +96,7 @@ struct Shown {
     authority: bool,
     names: Vec<String>,
     serial: String,
+    revoked: bool,
     until: String,
     until_ms: u64,
 }
@@ -99,6 +111,7 @@ pub(crate) fn pki(args: &PkiArgs) -> Result<Exit> {
     match &args.verb {
         PkiVerb::Init(args) => init(args)?,
         PkiVerb::Issue(args) => issue(args)?,
+        PkiVerb::Revoke(args) => revoke(args)?,
         PkiVerb::List(args) => list(args)?,
     }
     Ok(Exit::Ok)
@@ -169,10 +182,47 @@ fn issue(args: &IssueArgs) -> Result<()> {
     ))
 }
 
+fn revoke(args: &RevokeArgs) -> Result<()> {
+    let dir = &args.folder.dir;
+    ensure!(
+        args.name != authority::FILE,
+        "the authority cannot revoke itself; make another in another folder, and issue every \
+         certificate again"
+    );
+    let authority = Authority::open(dir)?;
+    let is_new = authority.revoke(&args.name, now()?)?;
+    let list = authority.list();
+    if args.folder.json {
+        let lines = authority::revoked(dir)?.len();
+        return say_json(&serde_json::json!({ "list": list, "revoked": lines, "new": is_new }));
+    }
+    let name = &args.name;
+    let what = match is_new {
+        true => format!("the certificate of `{name}` is revoked"),
+        false => format!("the certificate of `{name}` was revoked before"),
+    };
+    say(&format!(
+        "{what}\n{list}  the list\n\n\
+         Copy the list to every machine that `{name}` spoke to, and name it there, once:\n\n    \
+         tls = {{ ..., crl = \"{file}\" }}\n\n\
+         A running agent takes a newer list by itself, for new connections; restart it to end those \
+         that are\nthere. `levada pki issue {name}` makes a certificate that is believed again.\n",
+        list = list.display(),
+        file = list.file_name().unwrap_or_default().display(),
+    ))
+}
+
 fn list(args: &FolderArgs) -> Result<()> {
     let all = authority::all(&args.dir)?;
     let all = all.iter().map(|(certificate, key)| shown(certificate, key));
-    let all: Vec<_> = all.collect::<Result<_>>()?;
+    let mut all: Vec<_> = all.collect::<Result<_>>()?;
+    let revoked: Vec<_> = authority::revoked(&args.dir)?
+        .iter()
+        .map(|line| hex(&line.serial))
+        .collect();
+    for shown in &mut all {
+        shown.revoked = revoked.contains(&shown.serial);
+    }
     if args.json {
         return say_json(&all);
     }
@@ -181,6 +231,7 @@ fn list(args: &FolderArgs) -> Result<()> {
     for shown in &all {
         let left = shown.until_ms.saturating_sub(now_ms) / DAY_MS;
         let state = match left {
+            _ if shown.revoked => "REVOKED".into(),
             _ if shown.until_ms <= now_ms => "EXPIRED".into(),
             left if left < SOON => format!("{left} days left"),
             _ => String::new(),
@@ -204,9 +255,14 @@ fn shown(certificate: &Path, key: &Path) -> Result<Shown> {
         key: key.to_owned(),
         authority: facts.is_authority,
         names: facts.names,
-        serial: facts.serial,
+        serial: hex(&facts.serial),
+        revoked: false,
         until_ms: facts.not_after_ms,
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The wall time, in milliseconds; certificates of a wrong clock would be good at the wrong time.

@@ -124,3 +124,37 @@ fn what_cannot_be_certified_is_refused() {
     fs::write(below.join("pki/ca.key"), "nonsense").unwrap();
     assert!(refused(below, &["issue", "edge"]).contains("ca.key"));
 }
+
+#[test]
+fn a_certificate_is_revoked_until_another_is_issued_under_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path();
+    said(below, &["init"]);
+    for name in ["edge-1", "edge-2"] {
+        said(below, &["issue", name]);
+    }
+    let revoked = |name: &str| {
+        let all = listed(below);
+        let found = all.iter().find(|shown| shown["name"] == name);
+        found.unwrap()["revoked"] == true
+    };
+    let text = said(below, &["revoke", "edge-1"]);
+    assert!(
+        text.contains("pki/ca.crl") && text.contains(r#"crl = "ca.crl""#),
+        "{text}"
+    );
+    assert!(revoked("edge-1") && !revoked("edge-2"));
+    assert!(said(below, &["list"]).contains("REVOKED"));
+    assert!(said(below, &["revoke", "edge-1"]).contains("was revoked before"));
+    // Both are on the list then; a new certificate is another one.
+    said(below, &["revoke", "edge-2"]);
+    said(below, &["issue", "edge-1"]);
+    assert!(!revoked("edge-1") && revoked("edge-2"));
+    let list: Value = serde_json::from_str(&said(below, &["revoke", "edge-2", "--json"])).unwrap();
+    assert_eq!(
+        (list["revoked"].as_u64(), &list["new"]),
+        (Some(2), &Value::Bool(false))
+    );
+    assert!(refused(below, &["revoke", "edge-3"]).contains("levada pki list"));
+    assert!(refused(below, &["revoke", "ca"]).contains("cannot revoke itself"));
+}

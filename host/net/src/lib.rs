@@ -39,6 +39,6 @@ pub use tcp::Tcp;
 pub use throttle::Throttle;
 pub use tls::{
     Authorities, Certificate, ClientAuth, ClientTls, HandshakeError, Identity, ListenerTls,
-    TlsAcceptor, TlsConnector, TlsVersion, client_config,
+    Revoked, TlsAcceptor, TlsConnector, TlsVersion, client_config,
 };
 pub use transport::{Listener, Stream, Transport, host_and_port};

@@ -10,6 +10,7 @@ mod failure;
 mod files;
 mod identity;
 mod params;
+mod revoked;
 mod server;
 
 pub use certificate::Certificate;
@@ -17,6 +18,7 @@ pub use client::{Authorities, TlsConnector, client_config};
 pub use failure::HandshakeError;
 pub use identity::Identity;
 pub use params::{ClientAuth, ClientTls, ListenerTls, TlsVersion};
+pub use revoked::Revoked;
 pub use server::TlsAcceptor;
 
 pub(crate) use failure::Failures;

@@ -10,10 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use levada_net::Certificate;
+use levada_net::{Certificate, Revoked};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
 /// The name of the authority's own files.
@@ -128,6 +129,62 @@ impl Authority {
         write(&certificate, &signed.pem())?;
         Ok((certificate, key_file))
     }
+
+    /// The path of its list of revoked certificates; there is none before the first.
+    pub(super) fn list(&self) -> PathBuf {
+        list(&self.folder)
+    }
+
+    /// Puts a certificate of the folder on the list; false if it was there.
+    pub(super) fn revoke(&self, name: &str, now_ms: u64) -> Result<bool> {
+        let (certificate, _) = files(&self.folder, name);
+        ensure!(
+            certificate.exists(),
+            "there is no `{}`; `levada pki list` shows what there is",
+            certificate.display()
+        );
+        let serial = Certificate::read(&certificate)?.serial;
+        let mut revoked = revoked(&self.folder)?;
+        if revoked.iter().any(|line| line.serial == serial) {
+            return Ok(false);
+        }
+        revoked.push(Revoked {
+            serial,
+            since_ms: now_ms,
+        });
+        let time = |ms| date_time_ymd(1970, 1, 1) + Duration::from_millis(ms);
+        let line = |line: &Revoked| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&line.serial),
+            revocation_time: time(line.since_ms),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        // A list is as good as the authority: who gets no newer one goes on with it.
+        let params = CertificateRevocationListParams {
+            this_update: time(now_ms),
+            next_update: time(self.ends_ms.max(now_ms + super::DAY_MS)),
+            crl_number: SerialNumber::from(u64::try_from(revoked.len())?),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(line).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = params.signed_by(&self.issuer).context("cannot sign")?;
+        write(&self.list(), &signed.pem().context("cannot sign")?)?;
+        Ok(true)
+    }
+}
+
+/// What the authority in a folder has revoked.
+pub(super) fn revoked(folder: &Path) -> Result<Vec<Revoked>> {
+    let list = list(folder);
+    if !list.exists() {
+        return Ok(Vec::new());
+    }
+    Ok(Revoked::read(&list)?)
+}
+
+fn list(folder: &Path) -> PathBuf {
+    folder.join(format!("{FILE}.crl"))
 }
 
 /// Every certificate in the folder with its key: the authority first, then by name.

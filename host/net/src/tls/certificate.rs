@@ -20,8 +20,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// Whether it may sign others.
     pub is_authority: bool,
-    /// Hexadecimal.
-    pub serial: String,
+    /// Most significant byte first.
+    pub serial: Vec<u8>,
     /// Milliseconds since 1970, both ends.
     pub not_before_ms: u64,
     pub not_after_ms: u64,
@@ -52,11 +52,7 @@ impl Certificate {
             name: name.to_owned(),
             names: names.iter().filter_map(shown).collect(),
             is_authority: read.is_ca(),
-            serial: read
-                .raw_serial()
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
+            serial: read.raw_serial().to_vec(),
             not_before_ms: ms(read.validity().not_before),
             not_after_ms: ms(read.validity().not_after),
         })
@@ -90,7 +86,7 @@ pub(super) fn date(ms: u64) -> String {
     }
 }
 
-fn ms(time: ASN1Time) -> u64 {
+pub(super) fn ms(time: ASN1Time) -> u64 {
     u64::try_from(time.timestamp()).unwrap_or(0) * 1000
 }
 

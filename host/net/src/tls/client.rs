@@ -5,7 +5,10 @@ use std::{io, sync::Arc};
 use levada_core::{Clock, OpenError};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -13,7 +16,7 @@ use rustls::{
 use super::{
     ClientTls, Failures, HandshakeError, WallTime,
     failure::Side,
-    files::{Pair, Watched, native_roots, no_pair, roots_of},
+    files::{Pair, Watched, native_roots, no_pair, revoked_of, roots_of},
     provider,
 };
 use crate::{Stream, explained::Explained};
@@ -33,7 +36,7 @@ impl TlsConnector {
     /// A file that cannot be read, or does not fit the others; it is named.
     pub async fn open(settings: &ClientTls, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let failures = Failures::new(Side::Client, settings.ca.as_deref(), Arc::clone(&clock));
-        let paths = [&settings.cert, &settings.key, &settings.ca];
+        let paths = [&settings.cert, &settings.key, &settings.ca, &settings.crl];
         let paths = paths.into_iter().flatten().cloned().collect();
         let server_name = settings.server_name.clone();
         let settings = settings.clone();
@@ -109,7 +112,12 @@ fn load(settings: &ClientTls, clock: &Arc<dyn Clock>) -> Result<ClientConfig, Op
             .dangerous()
             .with_custom_certificate_verifier(anybody)
     } else {
-        builder.with_root_certificates(roots(settings)?)
+        let roots = Arc::new(roots(settings)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+            .with_crls(revoked_of(settings.crl.as_deref())?)
+            .build()
+            .map_err(|error| OpenError::with("cannot set up TLS", error))?;
+        builder.with_webpki_verifier(verifier)
     };
     let (Some(cert), Some(key)) = (&settings.cert, &settings.key) else {
         return Ok(builder.with_no_client_auth());

@@ -169,6 +169,11 @@ impl Failures {
             CertificateError::InvalidPurposeContext { required, .. } => {
                 format!("{whose} is not made for this use ({required} is needed)")
             }
+            CertificateError::Revoked => format!("{whose} has been revoked: `crl` lists it"),
+            CertificateError::UnknownRevocationStatus => format!(
+                "{whose} may be revoked: no list in `crl` is from who signed it; add the list of \
+                 that authority"
+            ),
             other => format!("{whose} is refused: {other}"),
         }
     }
@@ -200,10 +205,12 @@ impl Failures {
                 "{peer} says that our certificate has expired or that it is not valid yet; issue a \
                  new one, and compare the clocks"
             ),
+            AlertDescription::CertificateRevoked => {
+                format!("{peer} says that our certificate has been revoked; issue a new one")
+            }
             AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
             | AlertDescription::AccessDenied => {
                 format!("{peer} refuses our certificate ({alert:?})")
             }

@@ -10,7 +10,7 @@ use std::{
 use levada_core::{OpenError, tasks};
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
 };
 use tracing::{info, warn};
 
@@ -192,17 +192,32 @@ pub(super) fn native_roots() -> Result<RootCertStore, OpenError> {
     Ok(roots)
 }
 
+/// The lists of revoked certificates in a file; none without a file.
+pub(super) fn revoked_of(
+    path: Option<&Path>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, OpenError> {
+    path.map_or_else(
+        || Ok(Vec::new()),
+        |path| objects(path, "list of revoked certificates"),
+    )
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OpenError> {
+    objects(path, "certificate")
+}
+
+/// Everything of one kind in a PEM file; there must be something.
+fn objects<T: PemObject>(path: &Path, what: &str) -> Result<Vec<T>, OpenError> {
     let failed = |error| OpenError::with(unreadable(path), error);
-    let certificates = CertificateDer::pem_file_iter(path).map_err(failed)?;
-    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(failed)?;
-    if certificates.is_empty() {
+    let objects = T::pem_file_iter(path).map_err(failed)?;
+    let objects: Vec<_> = objects.collect::<Result<_, _>>().map_err(failed)?;
+    if objects.is_empty() {
         return Err(OpenError::new(format!(
-            "`{}` holds no certificate",
+            "`{}` holds no {what}",
             path.display()
         )));
     }
-    Ok(certificates)
+    Ok(objects)
 }
 
 fn unreadable(path: &Path) -> String {

@@ -17,6 +17,9 @@ params! {
         pub key: PathBuf,
         /// Who may sign the certificates of peers (PEM); with it peers must show one.
         pub ca: Option<PathBuf>,
+        /// Certificates that are not believed any more, though not expired: a list (PEM) from each
+        /// authority in `ca`. Read again when the file changes; for new connections.
+        pub crl: Option<PathBuf>,
         /// With `ca`: whether a peer may come without a certificate, as a Flume does. What it shows
         /// is checked in any case.
         pub client_auth: Option<ClientAuth>,
@@ -55,6 +58,9 @@ params! {
         pub cert: Option<PathBuf>,
         /// The key of `cert` (PEM).
         pub key: Option<PathBuf>,
+        /// Certificates that are not believed any more, though not expired: a list (PEM) from each
+        /// authority in `ca`. Read again when the file changes; for new connections.
+        pub crl: Option<PathBuf>,
         /// The name that the server's certificate must have; by default the host it is reached by.
         pub server_name: Option<String>,
         /// Whether any server is believed to be the right one. Anybody on the way can then read and
@@ -97,6 +103,7 @@ impl ListenerTls {
             let message = "says how to check peers, and there is no `ca` to check them with";
             problems.push(problem(table, "client-auth", message));
         }
+        check_crl(table, (&self.crl, &self.ca), problems);
     }
 }
 
@@ -107,6 +114,7 @@ impl Default for ClientTls {
             ca: None,
             cert: None,
             key: None,
+            crl: None,
             server_name: None,
             insecure_skip_verify: false,
             max_version: TlsVersion::V1_3,
@@ -125,6 +133,7 @@ impl ClientTls {
             let key = if self.cert.is_some() { "cert" } else { "key" };
             problems.push(problem(table, key, message));
         }
+        check_crl(table, (&self.crl, &self.ca), problems);
         let name = self.server_name.as_deref();
         if name.is_some_and(|name| ServerName::try_from(name).is_err()) {
             let problem = problem(table, "server-name", "not a name that a server can have");
@@ -138,6 +147,20 @@ impl ClientTls {
                 "anybody on the way can read and change what is sent; name the authority with `ca`",
             ));
         }
+    }
+}
+
+/// A list is from an authority that is named: all of a list's authority's certificates are looked up
+/// in it, and those of others are refused.
+fn check_crl(
+    table: &Table,
+    (crl, ca): (&Option<PathBuf>, &Option<PathBuf>),
+    problems: &mut Problems,
+) {
+    if crl.is_some() && ca.is_none() {
+        let message = "says which certificates are revoked, and there is no `ca` that could have \
+                       signed them";
+        problems.push(problem(table, "crl", message));
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use super::{
     ClientAuth, Failures, HandshakeError, Identity, ListenerTls, WallTime,
     failure::Side,
-    files::{Pair, Watched, no_pair, roots_of},
+    files::{Pair, Watched, no_pair, revoked_of, roots_of},
     provider,
 };
 use crate::{Stream, explained::Explained};
@@ -31,6 +31,7 @@ impl TlsAcceptor {
             Some(&settings.cert),
             Some(&settings.key),
             settings.ca.as_ref(),
+            settings.crl.as_ref(),
         ];
         let paths = paths.into_iter().flatten().cloned().collect();
         let settings = settings.clone();
@@ -63,7 +64,8 @@ fn load(settings: &ListenerTls, clock: &Arc<dyn Clock>) -> Result<ServerConfig, 
         None => builder.with_no_client_auth(),
         Some(ca) => {
             let roots = Arc::new(roots_of(ca)?);
-            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .with_crls(revoked_of(settings.crl.as_deref())?);
             if settings.client_auth == Some(ClientAuth::Optional) {
                 verifier = verifier.allow_unauthenticated();
             }

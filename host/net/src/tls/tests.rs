@@ -12,6 +12,7 @@ use crate::{
 use self::world::World;
 
 mod certificates;
+mod revoked;
 mod versions;
 mod world;
 

@@ -2,10 +2,13 @@
 
 use std::{fs, path::PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
-use crate::{ClientTls, ListenerTls, TlsVersion};
+use crate::{Certificate, ClientTls, ListenerTls, TlsVersion};
 
 /// A folder of certificates, all from one authority.
 pub(crate) struct World {
@@ -54,11 +57,35 @@ impl World {
         fs::write(self.path(&format!("{file}.pem")), certificate.pem()).unwrap();
     }
 
+    /// Writes `ca.crl`: the certificates in these files are revoked since the start of 2026.
+    pub(crate) fn revoke(&self, names: &[&str]) {
+        let line = |name: &&str| {
+            let certificate = Certificate::read(&self.path(&format!("{name}.pem"))).unwrap();
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&certificate.serial),
+                revocation_time: date_time_ymd(2026, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2026, 2, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: names.iter().map(line).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).unwrap();
+        fs::write(self.path("ca.crl"), list.pem().unwrap()).unwrap();
+    }
+
     pub(crate) fn listener(&self, name: &str) -> ListenerTls {
         ListenerTls {
             cert: self.path(&format!("{name}.pem")),
             key: self.path(&format!("{name}.key")),
             ca: None,
+            crl: None,
             client_auth: None,
             max_version: TlsVersion::V1_3,
         }
@@ -76,6 +103,7 @@ impl World {
             ca: Some(self.path("ca.pem")),
             cert: name.map(|name| self.path(&format!("{name}.pem"))),
             key: name.map(|name| self.path(&format!("{name}.key"))),
+            crl: None,
             server_name: None,
             insecure_skip_verify: false,
             max_version: TlsVersion::V1_3,
