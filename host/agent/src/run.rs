@@ -7,6 +7,7 @@ use levada_config::{AgentSettings, LogLook};
 use levada_core::{PartId, Problem, Problems, Stopper, TaskSet, settings::Span, tasks::blocking};
 use levada_flow::{OpenErrors, PartError};
 use levada_telemetry::{LogFormat, LogSetup, init_logs};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
@@ -29,6 +30,9 @@ use crate::{
 /// How long operators' last questions may take after everything else has ended.
 const DOORS_CLOSE: Duration = Duration::from_secs(1);
 
+/// Files that are open at once, at most: connections to every listener, and some.
+const MOST_FILES: u64 = 65_536;
+
 /// Runs an agent.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     let Reading {
@@ -42,6 +46,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
         return Ok(Exit::Usage);
     };
     start_logs(&blueprint.settings, args.conf.json)?;
+    allow_files();
     let places = blueprint.places();
     match runtime()?.block_on(live(blueprint, &around, &args.conf.conf)) {
         Err(error) => {
@@ -79,6 +84,25 @@ fn start_logs(settings: &AgentSettings, json: bool) -> Result<()> {
         filter: log.filter,
     };
     init_logs(&setup).map_err(anyhow::Error::msg)
+}
+
+/// Takes what this process may have of open files: a shell's own limit is often 1,024, and one
+/// listener takes 5,000 connections.
+fn allow_files() {
+    let allowed = getrlimit(Resource::Nofile);
+    let most = allowed
+        .maximum
+        .map_or(MOST_FILES, |most| most.min(MOST_FILES));
+    let Some(now) = allowed.current.filter(|now| *now < most) else {
+        return;
+    };
+    let wanted = Rlimit {
+        current: Some(most),
+        ..allowed
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        warn!(now, %error, "the limit of open files cannot be raised");
+    }
 }
 
 /// The runtime of everything that waits.
