@@ -17,7 +17,7 @@ use levada_net::ListenerTls;
 use levada_wasm::HandlerSpec;
 use std::sync::Arc;
 
-use crate::{crossing, handler_sink, kinds::Kinds};
+use crate::{crossing, handler_sink, kinds::Kinds, state_order};
 
 /// An agent whose every part is checked, and not open.
 pub(crate) struct Blueprint {
@@ -90,7 +90,7 @@ pub(crate) fn blueprint(
     let interceptors = interceptors.collect();
     handler_sink::check_names(&sinks, &handlers, problems);
     let handlers = handlers.into_iter();
-    let handlers = handlers
+    let handlers: Vec<_> = handlers
         .filter_map(|config| handler(config, problems))
         .collect();
     let sources = sources.into_iter().filter_map(|config| {
@@ -125,6 +125,7 @@ pub(crate) fn blueprint(
         })
     });
     let sinks: Vec<_> = sinks.collect();
+    state_order::check(&sources, &handlers, problems);
     let admin_tls = admin_tls(settings.as_ref(), problems);
     let joined = (&channels[..], &groups[..]);
     crossing::check(settings.as_ref(), &sources, &sinks, joined, problems);

@@ -22,6 +22,7 @@ mod reload;
 mod run;
 mod salvage;
 mod signals;
+mod state_order;
 
 mod ask;
 mod audit;
