@@ -7,11 +7,16 @@ use std::{
     fs,
     io::{Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use levada_core::{Counter, DeadLetter, MarkWrite, Outcome, Outcomes, Store, inspect::Inspect};
-use levada_store::{ChannelKind, ChannelSpec, Offline, OpenError, StoreParams};
+use levada_core::{
+    Counter, DeadLetter, MarkWrite, Name, Outcome, Outcomes, StateChange, States, Store,
+    inspect::Inspect,
+    state::{SavedState, StateValue, Ticket},
+};
+use levada_store::{ChannelKind, ChannelSpec, Offline, OpenError, StoreParams, Stores};
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
 
@@ -20,8 +25,12 @@ use crate::place::{
     spec,
 };
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/store/1.0.redb.gz")
+/// The version that is written now; the older ones are kept.
+const NOW: &str = "1.1";
+
+fn golden(version: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/store");
+    folder.join(format!("{version}.redb.gz"))
 }
 
 fn channels() -> Vec<ChannelSpec> {
@@ -46,6 +55,23 @@ fn letter() -> DeadLetter {
     }
 }
 
+fn kept() -> StateChange {
+    let value = |text: &'static str, expires_ms| {
+        let bytes = text.into();
+        Some(StateValue { bytes, expires_ms })
+    };
+    StateChange {
+        handler: Name::new("h").unwrap(),
+        from: 0,
+        writes: [
+            ("count".to_owned(), value("3", None)),
+            ("seen".to_owned(), value("", Some(7))),
+        ]
+        .into(),
+        ticket: Ticket::new().0,
+    }
+}
+
 /// Something in every table: rows, bitmaps, marks, heads, borders in full groups, letters,
 /// counters, and one event in the quarantine.
 async fn bless() {
@@ -58,6 +84,7 @@ async fn bless() {
     let mut commit = put_of(vec![("c", numbered(0..20)), ("d", numbered(100..103))]);
     commit.marks.push(MarkWrite::set("line", &b"42"[..]));
     commit.effects.dead_letters.push(letter());
+    commit.effects.states.push(kept());
     place.store.commit(commit).await.unwrap();
     put(&place.store, "c", numbered(20..40)).await;
     place.store.close();
@@ -77,14 +104,13 @@ async fn bless() {
     store.close();
     let mut out = GzEncoder::new(Vec::new(), Compression::best());
     out.write_all(&fs::read(&path).unwrap()).unwrap();
-    fs::create_dir_all(golden().parent().unwrap()).unwrap();
-    fs::write(golden(), out.finish().unwrap()).unwrap();
+    fs::write(golden(NOW), out.finish().unwrap()).unwrap();
 }
 
-fn unpacked() -> TempDir {
+fn unpacked(version: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = Vec::new();
-    let packed = fs::File::open(golden()).unwrap();
+    let packed = fs::File::open(golden(version)).unwrap();
     GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
     fs::write(dir.path().join("store.redb"), bytes).unwrap();
     dir
@@ -92,10 +118,27 @@ fn unpacked() -> TempDir {
 
 #[tokio::test]
 async fn a_store_of_format_1_0_is_read_whole() {
+    let store = read_whole(unpacked("1.0")).await;
+    assert_eq!(store.state(&kept().handler).unwrap(), SavedState::default());
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_1_is_read_whole() {
     if std::env::var_os("BLESS").is_some() {
         bless().await;
     }
-    let dir = unpacked();
+    let store = read_whole(unpacked(NOW)).await;
+    let values = kept().writes.into_iter();
+    let values = values.map(|(key, value)| (key, value.unwrap()));
+    let saved = SavedState {
+        version: 0,
+        values: values.collect(),
+    };
+    assert_eq!(store.state(&kept().handler).unwrap(), saved);
+}
+
+/// Looks at everything that [`bless`] has written.
+async fn read_whole(dir: TempDir) -> Arc<Stores> {
     let offline = Offline::open(dir.path()).unwrap();
     assert!(offline.audit().iter().all(levada_store::Identity::holds));
     drop(offline);
@@ -127,11 +170,12 @@ async fn a_store_of_format_1_0_is_read_whole() {
     assert_eq!(drain(&store, "c").await, expected);
     assert_eq!(drain(&store, "d").await, [100, 101, 102]);
     check_audit(&store);
+    store
 }
 
 #[test]
 fn a_format_that_needs_a_later_reader_is_refused_by_name() {
-    let dir = unpacked();
+    let dir = unpacked(NOW);
     let path = dir.path().join("store.redb");
     let db = Database::create(&path).unwrap();
     let txn = db.begin_write().unwrap();
