@@ -9,6 +9,7 @@ use levada_tests::{
     collector::{Collector, component},
     place,
     receiver::{Answer, Receiver, Request},
+    trouble::Trouble,
 };
 use serde_json::{Value, json};
 
@@ -155,6 +156,7 @@ async fn a_webhook_loses_nothing_whatever_its_server_answers() -> Result<()> {
         Answer::Takes,
         Answer::NeverEnds,
         Answer::Stalls,
+        Answer::Drips,
         Answer::Refuses("garbage\r\n\r\n"),
         Answer::Takes,
     ];
@@ -216,6 +218,20 @@ async fn a_webhook_loses_nothing_whatever_its_server_answers() -> Result<()> {
             && request.header("authorization") == Some("Bearer s3cret")
     };
     assert!(requests.iter().all(sound));
+    Ok(())
+}
+
+/// The demo's second act, shorter.
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_at_both_ends_and_a_kill_lose_nothing_to_a_service_in_trouble() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut trouble = Trouble::lay(folder.path(), 800).await?;
+    let became = trouble.run(|_| ()).await?;
+    assert_eq!(
+        (became.taken, became.refused, became.missing),
+        (792, 8, 0),
+        "{became:?}"
+    );
     Ok(())
 }
 

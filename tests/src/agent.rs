@@ -26,7 +26,8 @@ pub struct Agent {
     /// Its configuration, logs and data are here.
     pub folder: PathBuf,
     pub admin: SocketAddr,
-    config: PathBuf,
+    /// Its configuration.
+    pub config: PathBuf,
     /// The network namespace it runs in, if not this machine's.
     island: Option<String>,
     child: Option<Child>,
@@ -319,6 +320,16 @@ impl Agent {
                 String::from_utf8_lossy(&output.stderr)
             )
         })
+    }
+
+    /// The dead letters, as `levada dlq ls` gives them.
+    ///
+    /// # Errors
+    /// It fails, or does not speak JSON.
+    pub async fn letters(&self) -> Result<Vec<serde_json::Value>> {
+        let output = self.levada(&["dlq", "ls", "--json"]).await?;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// The metrics text.

@@ -125,10 +125,7 @@ channel = "main"
     /// # Errors
     /// The agent does not give them.
     pub async fn letters(&self) -> Result<Vec<Value>> {
-        let output = self.agent.levada(&["dlq", "ls", "--json"]).await?;
-        let letters: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        Ok(letters.as_array().context("letters are a list")?.clone())
+        self.agent.letters().await
     }
 }
 

@@ -30,5 +30,6 @@ pub mod record;
 pub mod service;
 pub mod sim;
 pub mod tiers;
+pub mod trouble;
 pub mod wait;
 pub mod wiretap;

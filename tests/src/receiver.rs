@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -12,6 +13,7 @@ use levada_core::TaskSet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time,
 };
 
 /// What the server does with one request.
@@ -27,6 +29,8 @@ pub enum Answer {
     NeverEnds,
     /// It says one byte and nothing more.
     Stalls,
+    /// It says one byte a second.
+    Drips,
 }
 
 /// A piece of a body without end.
@@ -48,8 +52,10 @@ pub struct Receiver {
     _tasks: TaskSet,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// Bodies that it cannot take, ever.
+    refuses: fn(&str) -> bool,
     script: Mutex<VecDeque<Answer>>,
     requests: Mutex<Vec<Request>>,
     /// What it took: bodies by their idempotency keys.
@@ -63,10 +69,25 @@ impl Receiver {
     /// # Errors
     /// No socket can be bound.
     pub async fn start(script: impl IntoIterator<Item = Answer>) -> Result<Self> {
+        Self::refusing(|body| body.starts_with("refuse"), script).await
+    }
+
+    /// The same with other bodies that it cannot take.
+    ///
+    /// # Errors
+    /// No socket can be bound.
+    pub async fn refusing(
+        refuses: fn(&str) -> bool,
+        script: impl IntoIterator<Item = Answer>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let at = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
-        lock(&shared.script).extend(script);
+        let shared = Arc::new(Shared {
+            refuses,
+            script: Mutex::new(script.into_iter().collect()),
+            requests: Mutex::default(),
+            taken: Mutex::default(),
+        });
         let serving = Arc::clone(&shared);
         let mut tasks = TaskSet::new();
         tasks.spawn("receiver", async move {
@@ -125,7 +146,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
         lock(&shared.requests).push(request.clone());
         let next = lock(&shared.script).pop_front();
         let answer = match next.unwrap_or(Answer::Takes) {
-            Answer::Takes | Answer::TakesAndBreaks if request.body.starts_with("refuse") => {
+            Answer::Takes | Answer::TakesAndBreaks if (shared.refuses)(&request.body) => {
                 Answer::Refuses("422 Unprocessable Content\r\ncontent-length: 3\r\n\r\nwhy")
             }
             answer => answer,
@@ -152,6 +173,13 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
                 loop {
                     stream.write_all(ENDLESS).await?;
                 }
+            }
+            Answer::Drips => {
+                for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" {
+                    stream.write_all(&[*byte]).await?;
+                    time::sleep(Duration::from_secs(1)).await;
+                }
+                return Ok(());
             }
             Answer::Stalls => {
                 stream.write_all(b"H").await?;

@@ -1,11 +1,13 @@
 //! Three tiers, on real input, with every agent killed and every cable cut in the middle: devices
 //! and web clients -> two edge agents (handler `redact`) -> a relay -> an aggregator -> files, with
 //! durable channels and mutual TLS. Ends with the balance of every source; fails if anything is
-//! missing, or was stored twice between agents.
+//! missing, or was stored twice between agents. Then a second act: handlers as interceptor and as
+//! sink, and a web service in trouble.
 #![expect(clippy::print_stdout, reason = "the report is its purpose")]
 
 mod kills;
 mod report;
+mod second;
 mod show;
 
 use std::{
@@ -38,6 +40,9 @@ struct Options {
     /// How often each agent is killed.
     #[arg(long, default_value_t = 3)]
     kills: u32,
+    /// How many messages the devices of the second act publish; none leaves it out.
+    #[arg(long, default_value_t = 2_000)]
+    second: u64,
     /// Where configurations, logs, stores and output go; emptied first.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -94,7 +99,10 @@ async fn run(options: &Options) -> Result<bool> {
     let stopped = stop(&mut tiers).await;
     let complete = report::print(&tiers, &load, took).await?;
     stopped?;
-    Ok(complete)
+    if options.second == 0 {
+        return Ok(complete);
+    }
+    Ok(second::play(&folder, options.second).await? && complete)
 }
 
 fn empty_folder(options: &Options) -> Result<PathBuf> {
