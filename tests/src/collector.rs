@@ -107,9 +107,9 @@ channel = "main"
         })
         .await
         .with_context(|| self.agent.tail())?;
-        let letters = self.letters().await?;
         let status = self.agent.stop().await?;
         anyhow::ensure!(status.success(), "{status}\n{}", self.agent.tail());
+        let letters = self.letters().await?;
         let audit = self.agent.audit().await?;
         anyhow::ensure!(audit.holds, "{audit:?}");
         let count = |counter| audit.count("channels.main", counter);
