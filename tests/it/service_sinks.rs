@@ -12,7 +12,7 @@ mod loki;
 mod otlp;
 mod splunk;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use levada_tests::{
@@ -178,31 +178,22 @@ impl<P: Protocol> Case<P> {
     }
 
     /// A service that asks to wait is not asked again before that, and nothing is lost or set aside;
-    /// nor is it while the service does not let the sink in.
-    async fn what_is_no_events_fault_keeps_them(&self, protocol: P) -> Result<()> {
-        let later = |status, wait| Answer::new(status).with_header("retry-after", wait);
-        let script = [
-            later(429, "1"),
-            later(503, "1"),
-            Answer::new(401),
-            Answer::new(403),
-        ];
-        let mut delivery = self
-            .start(protocol, script.map(Turn::Says), ("", ""))
-            .await?;
-        delivery.post(&self.bodies(50)).await?;
+    /// nor is it while the service does not let the sink in. An event alone is blamed for anything
+    /// that could be its fault.
+    async fn what_is_no_events_fault_keeps_it(&self, protocol: P) -> Result<()> {
+        let later = |status| Answer::new(status).with_header("retry-after", "1");
+        let script = [later(429), later(503), Answer::new(401), Answer::new(403)];
+        let script = script.map(Turn::Says);
+        let mut delivery = self.start(protocol, script, ("", "")).await?;
+        delivery.post(&self.bodies(1)).await?;
         let Delivered { service, letters } = delivery.finish().await?;
         ensure!(letters.is_empty(), "{letters:?}");
         let stored = self.stored(&service).await;
-        ensure!(stored.iter().copied().eq(0..50), "{stored:?}");
+        ensure!(stored == [0], "{stored:?}");
         let requests = service.requests();
-        let waited = |n: usize| {
-            requests
-                .get(n + 1)
-                .map(|next: &Instant| *next - requests[n])
-        };
+        ensure!(requests.len() == 5, "{} requests", requests.len());
         for n in [0, 1] {
-            let waited = waited(n).context("too few requests")?;
+            let waited = requests[n + 1] - requests[n];
             ensure!(waited >= Duration::from_secs(1), "only {waited:?}");
         }
         Ok(())
@@ -228,8 +219,8 @@ impl<P: Protocol> Case<P> {
                 ensure!(twice == 0, "{twice} are there twice");
                 ensure!(repeated >= 3, "only {repeated} came again");
             }
-            // What was taken and not answered, and what was answered just before the kill.
-            None => ensure!((150..=300).contains(&twice), "{twice} are there twice"),
+            // What was taken and not answered, and more that was answered just before a kill.
+            None => ensure!(twice >= 150, "{twice} are there twice"),
         }
         Ok(())
     }

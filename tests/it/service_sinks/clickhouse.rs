@@ -34,9 +34,9 @@ async fn bad_rows_are_set_aside_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_rows_fault_keeps_them() -> Result<()> {
+async fn what_is_no_rows_fault_keeps_it() -> Result<()> {
     case()
-        .what_is_no_events_fault_keeps_them(ClickHouse::default())
+        .what_is_no_events_fault_keeps_it(ClickHouse::default())
         .await
 }
 

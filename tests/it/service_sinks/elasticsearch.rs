@@ -44,9 +44,9 @@ async fn bad_documents_are_set_aside_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_documents_fault_keeps_them() -> Result<()> {
+async fn what_is_no_documents_fault_keeps_it() -> Result<()> {
     case()
-        .what_is_no_events_fault_keeps_them(Elasticsearch::default())
+        .what_is_no_events_fault_keeps_it(Elasticsearch::default())
         .await
 }
 

@@ -35,9 +35,9 @@ async fn bad_points_are_set_aside_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_points_fault_keeps_them() -> Result<()> {
+async fn what_is_no_points_fault_keeps_it() -> Result<()> {
     case()
-        .what_is_no_events_fault_keeps_them(Influx::default())
+        .what_is_no_events_fault_keeps_it(Influx::default())
         .await
 }
 

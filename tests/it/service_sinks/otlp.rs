@@ -43,9 +43,9 @@ async fn bad_records_are_set_aside_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_records_fault_keeps_them() -> Result<()> {
+async fn what_is_no_records_fault_keeps_it() -> Result<()> {
     case()
-        .what_is_no_events_fault_keeps_them(Otlp::default())
+        .what_is_no_events_fault_keeps_it(Otlp::default())
         .await
 }
 

@@ -45,8 +45,8 @@ async fn bad_events_are_set_aside_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_events_fault_keeps_them() -> Result<()> {
-    case().what_is_no_events_fault_keeps_them(service()).await
+async fn what_is_no_events_fault_keeps_it() -> Result<()> {
+    case().what_is_no_events_fault_keeps_it(service()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
