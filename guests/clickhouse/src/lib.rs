@@ -11,7 +11,8 @@
 //! alone and rejected with the server's words; nothing of such an insert is stored, and the other
 //! rows are sent again. 413 is sent again in smaller inserts. 408, 429 and 5xx (too many parts, no
 //! memory) come again; anything else, such as a table or a column that is not there, stops the sink
-//! until a human has looked.
+//! until a human has looked. A member that is no column is left out by default; where that is not
+//! wanted, the parameter `input_format_skip_unknown_fields = "0"` makes it an error of its row.
 //!
 //! Settings: `url`, `headers`, `timeout-ms`; `table`, `parameters`; `document`, `time-field`,
 //! `id-field`. User and password belong into `credentials`.
