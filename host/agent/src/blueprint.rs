@@ -90,9 +90,8 @@ pub(crate) fn blueprint(
     let interceptors = interceptors.collect();
     handler_sink::check_names(&sinks, &handlers, problems);
     let handlers = handlers.into_iter();
-    let handlers: Vec<_> = handlers
-        .filter_map(|config| handler(config, problems))
-        .collect();
+    let handlers = handlers.filter_map(|config| handler(config, problems));
+    let handlers: Vec<_> = handlers.collect();
     let sources = sources.into_iter().filter_map(|config| {
         let kind = kinds.source(&config.table, problems)?;
         let build = kind.check(

@@ -15,6 +15,10 @@ pub(crate) struct Pool {
     reuse: Reuse,
     /// Most instances that work, or wait for work.
     most: usize,
+    #[expect(
+        clippy::vec_box,
+        reason = "an instance goes from call to call as the pointer that it came as"
+    )]
     idle: Mutex<Vec<Box<Live>>>,
 }
 
