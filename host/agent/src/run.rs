@@ -12,7 +12,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     around::Around,
@@ -47,6 +47,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     };
     start_logs(&blueprint.settings, args.conf.json)?;
     allow_files();
+    if !levada_wasm::deny_write_execute() {
+        debug!("this kernel cannot forbid to execute what was written (Linux 6.3 can)");
+    }
     let places = blueprint.places();
     match runtime()?.block_on(live(blueprint, &around, &args.conf.conf)) {
         Err(error) => {

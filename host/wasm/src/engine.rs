@@ -1,11 +1,14 @@
 //! The one set-up of wasmtime. Every choice here is deliberate and asserted by a test.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use levada_core::choice;
 use wasmtime::{Config, Engine, Inlining, MemoryType, Store, WasmBacktraceDetails, WasmFeatures};
 
-use crate::{Limits, OpenError, limits::Limiter};
+use crate::{Limits, OpenError, code_memory::SealedCode, limits::Limiter};
 
 choice! {
     /// How much address space each linear memory reserves.
@@ -78,6 +81,7 @@ pub(crate) fn config(reservation: MemoryReservation) -> Config {
     config.wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES));
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config.native_unwind_info(false);
+    config.with_custom_code_memory(Some(Arc::new(SealedCode)));
     match reservation {
         MemoryReservation::Full => {
             config.memory_reservation(4 << 30);

@@ -14,6 +14,7 @@ mod limits;
 mod params;
 mod when;
 
+mod code_memory;
 mod compile;
 mod inspect;
 mod precompiled;
@@ -44,6 +45,7 @@ mod timer;
 
 pub mod zoo;
 
+pub use code_memory::deny_write_execute;
 pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
 pub use grants::{CredentialParams, Destination, GrantParams, Grants, LookupParams, Network};
