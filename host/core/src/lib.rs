@@ -43,7 +43,7 @@ pub use peer::{Contact, Peer};
 pub use selector::{Route, Selector};
 pub use settings::{Params, Problem, Problems, Secret, Table, Value};
 pub use sink::{Delivery, OpenError, Reject, Sink, SinkError};
-pub use source::{Ingest, Put, PutError, Source, SourceError};
+pub use source::{Ingest, Needs, Put, PutError, Source, SourceError};
 pub use state::{StateChange, States};
 pub use stop::{Stop, Stopper};
 pub use store::{Commit, Lease, Outcome, Outcomes, Settlement, Store, TakeError, Want};

@@ -109,12 +109,22 @@ impl PutError {
     }
 }
 
+/// What it takes for a part that failed to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Another try.
+    Time,
+    /// A human; another try shows whether one came.
+    Human,
+}
+
 /// Why a source ended before it was asked to. The supervisor opens it again after a back-off.
 #[derive(Debug, Error)]
 #[error("{what}")]
 pub struct SourceError {
     /// What was attempted, on what.
     pub what: String,
+    pub needs: Needs,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -125,7 +135,17 @@ impl SourceError {
     pub fn new(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
+            needs: Needs::Time,
             source: None,
+        }
+    }
+
+    /// An error that time alone does not mend.
+    #[must_use]
+    pub fn fatal(what: impl Into<String>) -> Self {
+        Self {
+            needs: Needs::Human,
+            ..Self::new(what)
         }
     }
 
@@ -137,6 +157,7 @@ impl SourceError {
     ) -> Self {
         Self {
             what: what.into(),
+            needs: Needs::Time,
             source: Some(source.into()),
         }
     }

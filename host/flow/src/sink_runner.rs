@@ -13,8 +13,8 @@ use std::{
 
 use async_trait::async_trait;
 use levada_core::{
-    ChannelName, Commit, Contact, Delivery, Effects, Hop, Lease, OpenError, RunContext, Sink,
-    SinkError, Store, TakeError, Want, factory::Build, inspect::Inspect, store::Lanes,
+    ChannelName, Commit, Contact, Delivery, Effects, Hop, Lease, Needs, OpenError, RunContext,
+    Sink, SinkError, Store, TakeError, Want, factory::Build, inspect::Inspect, store::Lanes,
 };
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ use crate::{
     metrics::SinkMetrics,
     plan::Retry,
     status::{Cell, Doing, State},
-    supervise::{Failure, Needs, Runner, chain_text},
+    supervise::{Failure, Runner, chain_text},
     verdict::{Case, Then, Why},
 };
 

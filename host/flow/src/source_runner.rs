@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use levada_core::{Ingest, OpenError, RunContext, Source, factory::Build};
+use levada_core::{Ingest, Needs, OpenError, RunContext, Source, factory::Build};
 
 use crate::{
     ingest::SourceIngest,
-    supervise::{Failure, Needs, Runner, chain_text},
+    supervise::{Failure, Runner, chain_text},
 };
 
 /// A source, what builds it, and what stands behind it.
@@ -46,7 +46,7 @@ impl Runner for SourceRunner {
         };
         result.map_err(|error| Failure {
             text: chain_text(&error),
-            needs: Needs::Time,
+            needs: error.needs,
         })
     }
 

@@ -6,7 +6,7 @@ use std::{error::Error, future::Future, panic::AssertUnwindSafe, sync::Arc, time
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use levada_core::{Chance, OpenError, Stop};
+use levada_core::{Chance, Needs, OpenError, Stop};
 use tokio::time::{self, Instant};
 use tracing::{error, info, warn};
 
@@ -35,15 +35,6 @@ pub(crate) struct Failure {
     /// The error and its causes.
     pub(crate) text: String,
     pub(crate) needs: Needs,
-}
-
-/// What it takes to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Another try.
-    Time,
-    /// A human; another try shows whether one came.
-    Human,
 }
 
 /// What the supervisor of one part uses.

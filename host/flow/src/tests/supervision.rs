@@ -178,6 +178,37 @@ async fn a_sink_that_needs_a_human_stays_failed_until_something_works() {
     running.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_source_that_needs_a_human_stays_failed_until_a_put_goes_through() {
+    let store = FakeStore::durable(&[("main", 100)]);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let source = FakeSource::new(move |ingest, cx| {
+        let run = runs.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            if run <= 3 {
+                return Err(SourceError::fatal("key revoked"));
+            }
+            // Nothing came, and nothing is wrong any more.
+            ingest.put(Put::default()).await.unwrap();
+            cx.stop.draining().await;
+            Ok(())
+        }
+    });
+    let opened = Arc::clone(&source.opened);
+    let plan = Plan {
+        sources: vec![source.plan("sources.s", "main")],
+        ..Plan::default()
+    };
+    let running = run(plan, &store).await;
+    eventually(|| opened.load(Ordering::SeqCst) == 3).await;
+    let status = running.status.parts().remove(0);
+    assert_eq!(status.state, State::Failed);
+    assert_eq!(status.last_error.unwrap().text, "key revoked");
+    eventually(|| running.status.parts()[0].state == State::Running).await;
+    assert_eq!(opened.load(Ordering::SeqCst), 4);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn everything_that_cannot_be_opened_is_told_at_once() {
     let store = FakeStore::durable(&[("main", 100)]);
