@@ -107,6 +107,14 @@ impl Breaker {
         })
     }
 
+    /// How long it will be open until a probe is due; nothing if it is not open.
+    pub(crate) fn open_for(&self) -> Option<Duration> {
+        match &self.lock().gate {
+            Gate::Open { until, .. } => Some(until.saturating_duration_since(Instant::now())),
+            Gate::Closed | Gate::Probing { .. } => None,
+        }
+    }
+
     fn pass(&self, probe: bool) -> Pass<'_> {
         Pass {
             breaker: self,

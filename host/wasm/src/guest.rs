@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use levada_core::{Batch, Chance, Clock, PartId};
 use ring::digest;
 use wasmtime::{StoreContextMut, UpdateDeadline};
@@ -114,6 +115,8 @@ pub(crate) struct CallState {
     /// The time by the clock, once the guest has asked for it: it stands still within a call.
     wall_ms: Option<u64>,
     pub(crate) batch: Batch,
+    /// Where a poll goes on, if it is one and does not begin.
+    pub(crate) cursor: Option<Bytes>,
     /// When it began.
     pub(crate) started: Instant,
     cpu: Cpu,
@@ -153,6 +156,7 @@ impl Guest {
                 received_ms: shared.clock.wall_ms(),
                 wall_ms: None,
                 batch: Batch::default(),
+                cursor: None,
                 started: Instant::now(),
                 cpu: Cpu::Unseen,
                 cpu_allowed: Duration::ZERO,
@@ -181,6 +185,7 @@ impl Guest {
         let call = &mut self.call;
         call.started = Instant::now();
         call.wall_ms = None;
+        call.cursor = None;
         call.cpu = match &self.polls {
             Some(polls) => {
                 polls.reset();
@@ -255,6 +260,10 @@ impl Guest {
     pub(crate) fn batch_key(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(self.component().as_bytes());
+        if let Some(cursor) = &self.call.cursor {
+            context.update(cursor);
+            return hex(&context.finish().as_ref()[..16]);
+        }
         let origins = self.call.batch.origins();
         if !origins.is_empty() {
             // Ids say all: other events have others, and the same events always have these.

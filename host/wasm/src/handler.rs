@@ -37,10 +37,10 @@ const OTHER_REASONS: &str = "other reasons";
 pub(crate) struct Handler {
     pub(crate) part: PartId,
     pub(crate) digest: String,
-    pool: Pool,
+    pub(crate) pool: Pool,
     slots: Semaphore,
     memory: Memory,
-    breaker: Breaker,
+    pub(crate) breaker: Breaker,
     pub(crate) on_trap: OnTrap,
     when: Option<When>,
     every: Option<Duration>,

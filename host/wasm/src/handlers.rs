@@ -30,6 +30,7 @@ use crate::{
     pool::Pool,
     precompiled::Cache,
     sink::SinkHandler,
+    source::SourceHandler,
     ticker::Ticker,
     wasi,
 };
@@ -59,15 +60,16 @@ pub struct Handlers {
 pub struct Loaded {
     pub interceptor: Option<Arc<dyn Interceptor>>,
     pub sink: Option<SinkHandler>,
+    pub source: Option<SourceHandler>,
 }
 
 impl Loaded {
     /// The handler as an interceptor.
     ///
     /// # Errors
-    /// [`LoadError::NoRole`] if it is a sink alone.
+    /// [`LoadError::NoRole`] if it has no such role.
     pub fn into_interceptor(self) -> Result<Arc<dyn Interceptor>, LoadError> {
-        let found = "a sink alone".to_owned();
+        let found = "no interceptor".to_owned();
         self.interceptor.ok_or(LoadError::NoRole { found })
     }
 }
@@ -104,13 +106,16 @@ pub enum LoadError {
     Imports(Vec<(String, String)>),
     #[error(
         "the component exports no role of `levada:handler` 0.1 that this version has \
-         (`packed-interceptor`, `interceptor`, `packed-sink` or `sink`); it exports {found}"
+         (`packed-interceptor`, `interceptor`, `packed-sink`, `sink` or `source`); it exports {found}"
     )]
     NoRole { found: String },
     #[error("requests over HTTP cannot be set up: {reason}")]
     Http { reason: String },
-    #[error("`{key}` is not for sinks in this version: remove it")]
-    NotForSinks { key: &'static str },
+    #[error("`{key}` is not for {role}s in this version: remove it")]
+    NotForRole {
+        role: &'static str,
+        key: &'static str,
+    },
     #[error("the component cannot be compiled")]
     Compile(#[source] CompileError),
     #[error("the component does not fit its interfaces: {0}")]
@@ -181,13 +186,18 @@ impl Handlers {
         let mut loaded = Loaded {
             interceptor: None,
             sink: None,
+            source: None,
         };
         for role in roles {
             let handler = self.prepare(part, spec, role, &seen, &component).await?;
-            if role.is_sink() {
-                loaded.sink = Some(SinkHandler::new(handler, spec.in_flight));
-            } else {
-                loaded.interceptor = Some(Arc::new(handler));
+            match role {
+                Role::PackedInterceptor | Role::Interceptor => {
+                    loaded.interceptor = Some(Arc::new(handler));
+                }
+                Role::PackedSink | Role::Sink => {
+                    loaded.sink = Some(SinkHandler::new(handler, spec.in_flight));
+                }
+                Role::Source => loaded.source = Some(SourceHandler::new(handler)),
             }
         }
         Ok(loaded)
@@ -275,7 +285,7 @@ impl Handlers {
     fn shared(&self, part: &PartId, spec: &HandlerSpec, role: Role) -> Result<Shared, LoadError> {
         let name = part.name.as_str();
         let mut limits = spec.limits.clone();
-        if role.is_sink() {
+        if !role.is_interceptor() {
             limits.deadline = limits.delivery_deadline;
         }
         let tables = Tables::open(&spec.grants.lookup);
@@ -357,26 +367,27 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-/// What a handler is set to and a sink cannot do.
+/// What a handler is set to and a sink or a source cannot do.
 fn fits(role: Role, spec: &HandlerSpec) -> Result<(), LoadError> {
-    if !role.is_sink() {
+    if role.is_interceptor() {
         return Ok(());
     }
+    let role = if role.is_sink() { "sink" } else { "source" };
     let unfit = [
         ("grants.state", spec.grants.state.is_some()),
         ("when", spec.when.is_some()),
         ("every", spec.every.is_some()),
     ];
     match unfit.into_iter().find(|(_, is_set)| *is_set) {
-        Some((key, _)) => Err(LoadError::NotForSinks { key }),
+        Some((key, _)) => Err(LoadError::NotForRole { role, key }),
         None => Ok(()),
     }
 }
 
-/// A sink waits for others, and so does what sends requests.
+/// Sinks and sources wait for others, and so does what sends requests.
 fn side_of(role: Role, seen: &Inspection) -> Side {
     let waits = |import: &Import| is_ours(&import.name, "http-client");
-    match role.is_sink() || seen.imports.iter().any(waits) {
+    match !role.is_interceptor() || seen.imports.iter().any(waits) {
         true => Side::Async,
         false => Side::Sync,
     }
@@ -392,7 +403,7 @@ fn admit(seen: &Inspection, grants: &Grants) -> Result<Vec<Role>, LoadError> {
         return Err(LoadError::Imports(refused));
     }
     let mut roles = seen.roles.clone();
-    roles.dedup_by_key(|role| role.is_sink());
+    roles.dedup_by_key(|role| role.function());
     if roles.is_empty() {
         return Err(LoadError::NoRole {
             found: match &seen.exports[..] {

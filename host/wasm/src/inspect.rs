@@ -42,15 +42,18 @@ pub enum Role {
     PackedSink,
     /// Exports `levada:handler/sink`.
     Sink,
+    /// Exports `levada:handler/source`.
+    Source,
 }
 
 impl Role {
     /// Every role, the preferred form of each first.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::PackedInterceptor,
         Self::Interceptor,
         Self::PackedSink,
         Self::Sink,
+        Self::Source,
     ];
 
     /// Whether it gives events away.
@@ -58,16 +61,24 @@ impl Role {
     pub fn is_sink(self) -> bool {
         match self {
             Self::PackedSink | Self::Sink => true,
-            Self::PackedInterceptor | Self::Interceptor => false,
+            Self::PackedInterceptor | Self::Interceptor | Self::Source => false,
+        }
+    }
+
+    /// Whether it stands between others; a sink and a source have their other side outside.
+    pub(crate) fn is_interceptor(self) -> bool {
+        match self {
+            Self::PackedInterceptor | Self::Interceptor => true,
+            Self::PackedSink | Self::Sink | Self::Source => false,
         }
     }
 
     /// The function of the interface.
     pub(crate) fn function(self) -> &'static str {
-        if self.is_sink() {
-            "deliver"
-        } else {
-            "intercept"
+        match self {
+            Self::PackedInterceptor | Self::Interceptor => "intercept",
+            Self::PackedSink | Self::Sink => "deliver",
+            Self::Source => "poll",
         }
     }
 
@@ -79,6 +90,7 @@ impl Role {
             Self::Interceptor => "interceptor",
             Self::PackedSink => "packed-sink",
             Self::Sink => "sink",
+            Self::Source => "source",
         }
     }
 }

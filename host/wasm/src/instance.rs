@@ -56,7 +56,7 @@ pub(crate) struct Mould {
 /// kept, since it goes from hand to hand at every call.
 pub(crate) struct Live {
     pub(crate) store: Store<Guest>,
-    func: Func,
+    pub(crate) func: Func,
     pub(crate) timer: Option<Func>,
     born: Instant,
     pub(crate) calls: u32,
@@ -174,6 +174,7 @@ impl Mould {
             Role::Sink => func
                 .typed::<(&[EventIn<'_>], &[String]), Deliveries>(store)
                 .map(|_| ()),
+            Role::Source => self.check_poll(live),
         };
         broken_if(Ok(checked))
     }
@@ -191,6 +192,7 @@ impl Mould {
         let result = match self.role {
             Role::PackedInterceptor | Role::PackedSink => self.call_packed(live, batch).await,
             Role::Interceptor | Role::Sink => self.call_typed(live, batch).await,
+            Role::Source => unreachable!("a source is polled, and given no batch"),
         };
         let well = if result.is_ok() { Well::Yes } else { Well::No };
         self.ended(live, facts, well, result.as_ref().err());
@@ -248,7 +250,7 @@ impl Mould {
         let limits = &self.shared.limits;
         let applied = match self.role {
             Role::PackedSink | Role::Sink => packed::apply_delivery(&answer, batch, limits),
-            Role::PackedInterceptor | Role::Interceptor => {
+            Role::PackedInterceptor | Role::Interceptor | Role::Source => {
                 packed::apply(answer, batch, limits, self.on_reject)
             }
         };
@@ -269,7 +271,7 @@ impl Mould {
                 let answer = called?.0.map_err(CallError::Failure)?;
                 outcomes::apply(answer, batch.len())
             }
-            Role::Interceptor | Role::PackedInterceptor => {
+            Role::Interceptor | Role::PackedInterceptor | Role::Source => {
                 let params = (&events[..],);
                 let called = self
                     .run::<_, Verdicts>(live, func, params, batch.len())
@@ -383,12 +385,7 @@ pub(crate) enum Spent {
 
 impl From<Breach> for Box<Broken> {
     fn from(breach: Breach) -> Self {
-        Box::new(Broken {
-            reason: breach.to_string(),
-            limit: None,
-            backtrace: None,
-            contract: true,
-        })
+        Box::new(Broken::breach(breach.to_string()))
     }
 }
 
@@ -421,6 +418,16 @@ pub(crate) fn broken_if<T>(
 }
 
 impl Broken {
+    /// The guest ended well, and its answer is void.
+    pub(crate) fn breach(reason: String) -> Self {
+        Self {
+            reason,
+            limit: None,
+            backtrace: None,
+            contract: true,
+        }
+    }
+
     /// Finds out what wasmtime's error means.
     fn of(error: &wasmtime::Error) -> Self {
         let backtrace = error

@@ -1,8 +1,8 @@
 //! The one owner of wasmtime: user code as WebAssembly components, in a sandbox.
 //!
 //! [`check`] reads a handler's settings, [`inspect`] looks at a component without running it,
-//! [`Handlers`] loads one into an interceptor, a sink, or both. Whatever a guest does (loop, grow, overflow, lie),
-//! the host goes on: every call has its limits, and an event on which a guest fails is found and
+//! [`Handlers`] loads one into an interceptor, a sink, a source, or several of them. Whatever a guest
+//! does (loop, grow, overflow, lie), the host goes on: every call has its limits, and an event on which a guest fails is found and
 //! set aside while its neighbours are delivered in order.
 //!
 //! By itself a handler has no files, no sockets, no environment and no clock that moves. What the
@@ -38,8 +38,10 @@ mod verdicts;
 mod breaker;
 mod handler;
 mod handlers;
+mod poll;
 mod rescue;
 mod sink;
+mod source;
 mod state;
 mod timer;
 
@@ -56,6 +58,7 @@ pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
 pub use sink::SinkHandler;
+pub use source::SourceHandler;
 pub use when::{When, WhenError};
 
 #[cfg(test)]

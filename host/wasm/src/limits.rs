@@ -18,7 +18,7 @@ pub struct Limits {
     pub cpu: Duration,
     /// Wall time of a call; see [`deadline_of`](Self::deadline_of).
     pub deadline: Duration,
-    /// The same for a call that delivers, and so waits for others.
+    /// The same for a call that delivers or polls, and so waits for others.
     pub delivery_deadline: Duration,
     /// Core instances, memories, tables, and elements of all tables of an instance together.
     pub instances: usize,

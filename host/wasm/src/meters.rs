@@ -23,6 +23,7 @@ pub(crate) struct Meters {
     pub(crate) retried: Counter,
     pub(crate) guilty: Counter,
     pub(crate) bisections: Counter,
+    pub(crate) poll_failures: Counter,
     pub(crate) reserved_headers: Counter,
     pub(crate) log_dropped: Counter,
     pub(crate) memory_high_water: Gauge,
@@ -110,6 +111,10 @@ impl Meters {
             bisections: one(
                 "levada_handler_bisections",
                 "Batches searched for a guilty event",
+            ),
+            poll_failures: one(
+                "levada_handler_poll_failures",
+                "Polls that failed, or of which the handler said so",
             ),
             reserved_headers: one(
                 "levada_handler_reserved_headers",

@@ -55,8 +55,8 @@ params! {
         pub memory: ByteSize = "64MiB",
         /// CPU time of a call; 1 ms for each event, if that is more.
         pub cpu: Duration = "250ms",
-        /// Wall time of a call: 1 s, of a sink's 30 s, if not set; twice its CPU time, if that is
-        /// more.
+        /// Wall time of a call: 1 s, of a sink's or a source's 30 s, if not set; twice its CPU
+        /// time, if that is more.
         pub deadline: Option<Duration>,
     }
     later { "profile" }

@@ -9,6 +9,7 @@ mod limits;
 mod load;
 mod sink;
 pub(crate) mod sinks;
+mod source;
 pub(crate) mod vectors;
 mod verdicts;
 

@@ -83,7 +83,7 @@ impl Mould {
     }
 
     /// Leaves out headers whose names belong to the host, and counts them.
-    fn without_reserved(&self, batch: Batch) -> Batch {
+    pub(crate) fn without_reserved(&self, batch: Batch) -> Batch {
         let ours = |(name, _): &(&str, &str)| is_reserved(name.as_bytes());
         let skipped: usize = batch
             .iter()

@@ -4,7 +4,7 @@ use levada_core::{ByteSize, units::format_duration};
 use serde::Serialize;
 
 use super::{Limit, Limits};
-use crate::{CompileBounds, HandlerSpec, engine::WASM_STACK, inspect::LARGEST_COMPONENT};
+use crate::{CompileBounds, HandlerSpec, engine::WASM_STACK, inspect::LARGEST_COMPONENT, poll};
 
 /// One limit of one handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,6 +78,13 @@ impl HandlerSpec {
         add(
             "event-bytes",
             bytes(limits.event_bytes),
+            WhenHit::BrokenContract,
+        );
+        let polled = format!("{} out of a poll", poll::MOST_EVENTS);
+        add("events-polled", polled, WhenHit::BrokenContract);
+        add(
+            "cursor-bytes",
+            bytes(poll::LARGEST_CURSOR),
             WhenHit::BrokenContract,
         );
         add("component-size", bytes(LARGEST_COMPONENT), WhenHit::Refused);

@@ -99,5 +99,5 @@ fn every_limit_is_listed_with_its_value() {
     assert_eq!(allowed("state-bytes"), Some("2MiB"));
     assert_eq!(allowed("compile-memory"), Some("1GiB"));
     assert_eq!(allowed("component-size"), Some("32MiB"));
-    assert_eq!(rows.len(), Limit::ALL.len() + 8);
+    assert_eq!(rows.len(), Limit::ALL.len() + 10);
 }
