@@ -17,7 +17,7 @@ use levada_net::ListenerTls;
 use levada_wasm::HandlerSpec;
 use std::sync::Arc;
 
-use crate::{crossing, handler_sink, kinds::Kinds, state_order};
+use crate::{crossing, handler_part, kinds::Kinds, state_order};
 
 /// An agent whose every part is checked, and not open.
 pub(crate) struct Blueprint {
@@ -88,7 +88,7 @@ pub(crate) fn blueprint(
         Some((config.part, CheckedInterceptor { build, table }))
     });
     let interceptors = interceptors.collect();
-    handler_sink::check_names(&sinks, &handlers, problems);
+    handler_part::check_names(&sources, &sinks, &handlers, problems);
     let handlers = handlers.into_iter();
     let handlers = handlers.filter_map(|config| handler(config, problems));
     let handlers: Vec<_> = handlers.collect();

@@ -12,7 +12,7 @@ use crate::{
     cli::CheckArgs,
     exit::Exit,
     figures::{Figures, figures},
-    handler_sink, opening,
+    handler_part, opening,
     output::{complain, look, say, say_json},
     plan::{Loaded, LoadedHandler},
     reading::Reading,
@@ -99,7 +99,7 @@ async fn load_handlers(blueprint: &Blueprint, around: &Around, problems: &mut Pr
             }
         }
     }
-    handler_sink::check_roles(blueprint, &loaded, problems);
+    handler_part::check_roles(blueprint, &loaded, problems);
 }
 
 /// Shows problems on standard error: as text, or as one JSON list.

@@ -12,7 +12,7 @@ use levada_core::{
     settings::{Span, ValueKind},
 };
 
-use crate::blueprint::Checked;
+use crate::{blueprint::Checked, handler_part};
 
 type Sources = [Checked<SourceConfig, Box<dyn Source>>];
 type Sinks = [Checked<SinkConfig, Box<dyn Sink>>];
@@ -166,26 +166,32 @@ fn small_channels(
     }
 }
 
-/// What was acknowledged to a peer should not be lost with the process (delivery contract, D5.2).
+/// What was acknowledged to a peer should not be lost with the process (delivery contract, D5.2),
+/// nor where a source has come to.
 fn volatile_channels(
     source: &Checked<SourceConfig, Box<dyn Source>>,
     channels: &[ChannelConfig],
     problems: &mut Problems,
 ) {
-    if !matches!(
-        source.config.common.r#type.as_str(),
-        "avro" | "http" | "mqtt"
-    ) {
-        return;
-    }
+    let is_polled = match source.config.common.r#type.as_str() {
+        "avro" | "http" | "mqtt" => false,
+        handler_part::TYPE => true,
+        _ => return,
+    };
     for name in source.config.selector.channels() {
         let channel = channels.iter().find(|channel| channel.name == *name);
         if channel.is_some_and(|channel| channel.params.r#type == ChannelType::Memory) {
             let table = &source.config.table;
-            let message = format!(
-                "what this source acknowledges is lost from memory channel `{name}` when the \
-                 agent is killed"
-            );
+            let message = match is_polled {
+                false => format!(
+                    "what this source acknowledges is lost from memory channel `{name}` when the \
+                     agent is killed"
+                ),
+                true => format!(
+                    "because of memory channel `{name}` the cursor of this source is in memory, \
+                     too: every start polls from the beginning"
+                ),
+            };
             let span = table
                 .get("channels")
                 .map_or(table.span, |(_, value)| value.span);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use levada_core::{InterceptorKind, Problem, Problems, SinkKind, SourceKind, Table};
 
-use crate::{around::Around, handler_sink};
+use crate::{around::Around, handler_sink, handler_source};
 
 /// Types that the documents speak of and this version does not have.
 const SOURCES_LATER: &[&str] = &[
@@ -89,10 +89,12 @@ impl Kinds {
         let interceptors = levada_interceptors::Deps {
             clock: Arc::clone(&around.clock),
         };
+        let mut sources = levada_sources::kinds(&sources);
+        sources.push(SourceKind::of(handler_source::Factory));
         let mut sinks = levada_sinks::kinds(&sinks);
         sinks.push(SinkKind::of(handler_sink::Factory));
         Self {
-            sources: levada_sources::kinds(&sources),
+            sources,
             sinks,
             interceptors: levada_interceptors::kinds(&interceptors),
         }

@@ -10,7 +10,9 @@ mod output;
 mod around;
 mod blueprint;
 mod crossing;
+mod handler_part;
 mod handler_sink;
+mod handler_source;
 mod kinds;
 mod reading;
 

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     around::Around,
     blueprint::{Blueprint, CheckedHandler},
-    crossing, figures, handler_sink,
+    crossing, figures, handler_part,
     plan::{Loaded, LoadedHandler, plan},
     reload::{Configured, Current, Reloader},
 };
@@ -54,7 +54,7 @@ pub(crate) async fn load(blueprint: &Blueprint, around: &Around) -> Result<Sandb
         None => Loaded::new(),
     };
     let mut problems = Problems::default();
-    handler_sink::check_roles(blueprint, &loaded, &mut problems);
+    handler_part::check_roles(blueprint, &loaded, &mut problems);
     if let Some(problem) = problems.iter().next() {
         let help = problem.help.as_deref().unwrap_or_default();
         bail!("{}: {}; {help}", problem.key, problem.message);

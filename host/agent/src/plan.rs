@@ -14,7 +14,7 @@ use levada_flow::{
 
 use crate::{
     blueprint::{Blueprint, Checked, CheckedInterceptor, shared_only},
-    crossing, handler_sink,
+    crossing, handler_part, handler_source,
 };
 
 /// Handlers by name, ready to be called.
@@ -68,9 +68,18 @@ impl Chains<'_> {
         };
         let Checked {
             config,
-            build,
+            mut build,
             fields,
         } = source;
+        let mut made_of = String::new();
+        let handler = handler_part::handler_of(&config.table);
+        if let Some(handler) = handler.and_then(|part| self.loaded.get(&part)) {
+            made_of.clone_from(&handler.made_of);
+            if let Some(of_handler) = handler.roles.source.clone() {
+                let max_wait = handler_source::max_wait(&config.table);
+                build = Arc::new(move || of_handler.source(max_wait));
+            }
+        }
         // The checker has found every name of the chain.
         let chain: Vec<_> = config
             .chain
@@ -91,7 +100,7 @@ impl Chains<'_> {
             build,
             selector: selector(config.selector),
             put_timeout: config.common.put_timeout,
-            made_of: only(&config.table, |key| !is_common(key)),
+            made_of: only(&config.table, |key| !is_common(key)) + &made_of,
             behind,
             succession,
         }
@@ -123,7 +132,7 @@ fn sink(
     // A sink opens its channel's lanes as it opens itself.
     let mut made_of = format!("{} {lanes:?}", sink.config.table.to_json());
     let mut build = sink.build;
-    let handler = handler_sink::handler_of(&sink.config.table);
+    let handler = handler_part::handler_of(&sink.config.table);
     if let Some(handler) = handler.and_then(|part| loaded.get(&part)) {
         made_of.push_str(&handler.made_of);
         if let Some(of_handler) = handler.roles.sink.clone() {

@@ -70,8 +70,20 @@ impl Names {
         found
     }
 
-    /// Checks the channels a source puts into. `selector` is its selector's table.
+    /// Notes the handler that a source or a sink is.
+    fn is_handler(&mut self, table: &Table) {
+        let handler = table.get("handler").and_then(|(_, value)| value.text());
+        if let Some(name) = handler.and_then(Name::new)
+            && let Some((_, used)) = self.chain.get_mut(&name)
+        {
+            used.read = true;
+        }
+    }
+
+    /// Checks the channels a source puts into, and notes the handler that it is. `selector` is its
+    /// selector's table.
     pub(crate) fn written(&mut self, table: &Table, problems: &mut Problems) {
+        self.is_handler(table);
         let listed: Vec<_> = texts(table.get("channels").map(|(_, value)| value)).collect();
         let selector = table.get("selector").and_then(|(_, value)| value.table());
         let is_multiplexing = selector
@@ -124,12 +136,7 @@ impl Names {
 
     /// Checks the channel a sink takes from, and notes the handler that it is.
     pub(crate) fn read(&mut self, table: &Table, problems: &mut Problems) {
-        let handler = table.get("handler").and_then(|(_, value)| value.text());
-        if let Some(name) = handler.and_then(Name::new)
-            && let Some((_, used)) = self.chain.get_mut(&name)
-        {
-            used.read = true;
-        }
+        self.is_handler(table);
         let path = table.path_of("channel");
         if let Some((_, value)) = table.get("channel")
             && let Some(text) = value.text()
@@ -167,7 +174,7 @@ impl Names {
             if !used.read {
                 let message = match part.kind {
                     PartKind::Handlers => {
-                        "no source names it under `interceptors`, no sink under `handler`"
+                        "no source names it under `interceptors`, no source or sink under `handler`"
                     }
                     _ => "no source names it under `interceptors`",
                 };

@@ -4,14 +4,16 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use clap::Args;
+use levada_core::PartId;
 use levada_wasm::LimitRow;
 use serde::Serialize;
 
 use crate::{
-    blueprint::CheckedHandler,
+    blueprint::{Blueprint, CheckedHandler},
     check::show_problems,
     cli::ConfArgs,
     exit::Exit,
+    handler_part::handler_of,
     output::{say, say_json},
     reading::Reading,
     table::Table,
@@ -34,6 +36,8 @@ pub(crate) struct ListArgs {
 struct Listed {
     handler: String,
     component: String,
+    /// Its roles, and the sources and sinks in which it has them.
+    used_as: Vec<String>,
     instances: usize,
     in_flight: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +59,7 @@ pub(super) fn run(args: &ListArgs) -> Result<Exit> {
     let Some(blueprint) = found else {
         return Ok(Exit::Usage);
     };
+    let listed = |handler| listed(handler, &blueprint);
     let listed: Vec<_> = blueprint.handlers.iter().map(listed).collect();
     if args.conf.json {
         say_json(&listed)?;
@@ -67,11 +72,12 @@ pub(super) fn run(args: &ListArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn listed(handler: &CheckedHandler) -> Listed {
+fn listed(handler: &CheckedHandler, blueprint: &Blueprint) -> Listed {
     let spec = &handler.spec;
     Listed {
         handler: handler.part.name.to_string(),
         component: spec.component.display().to_string(),
+        used_as: used_as(&handler.part, blueprint),
         instances: spec.instances,
         in_flight: spec.in_flight,
         when: spec.when.as_ref().map(ToString::to_string),
@@ -80,9 +86,32 @@ fn listed(handler: &CheckedHandler) -> Listed {
     }
 }
 
+fn used_as(handler: &PartId, blueprint: &Blueprint) -> Vec<String> {
+    let mut uses = Vec::new();
+    for source in blueprint.sources.iter().map(|source| &source.config) {
+        if source.chain.contains(handler) {
+            uses.push(format!("interceptor on {}", source.part));
+        }
+        if handler_of(&source.table).as_ref() == Some(handler) {
+            uses.push(format!("source of {}", source.part));
+        }
+    }
+    for sink in blueprint.sinks.iter().map(|sink| &sink.config) {
+        if handler_of(&sink.table).as_ref() == Some(handler) {
+            uses.push(format!("sink of {}", sink.part));
+        }
+    }
+    uses
+}
+
 fn shown(listed: &Listed) -> String {
     let mut facts = Table::new(&["HANDLER", &listed.handler]);
     facts.row(["component".into(), listed.component.clone()]);
+    let used_as = match &listed.used_as[..] {
+        [] => "nothing".into(),
+        uses => uses.join(", "),
+    };
+    facts.row(["used as".into(), used_as]);
     facts.row(["instances".into(), listed.instances.to_string()]);
     facts.row(["in flight".into(), listed.in_flight.to_string()]);
     let when = listed.when.clone();

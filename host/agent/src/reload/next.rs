@@ -19,7 +19,7 @@ use super::{Configured, Current};
 use crate::{
     around::Around,
     blueprint::{Blueprint, blueprint},
-    figures, handler_sink,
+    figures, handler_part,
     kinds::Kinds,
     opening::{self, Sandbox},
     plan::{self, Loaded as LoadedHandlers, only},
@@ -320,6 +320,6 @@ async fn load(
             }
         }
     }
-    handler_sink::check_roles(blueprint, &loaded, problems);
+    handler_part::check_roles(blueprint, &loaded, problems);
     Some(NewSandbox { engine, loaded })
 }

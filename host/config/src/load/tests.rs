@@ -133,7 +133,7 @@ fn what_nobody_names_is_a_warning() {
         messages(&text),
         [
             "channels.spare: no source writes this channel, no sink reads it",
-            "handlers.idle: no source names it under `interceptors`, no sink under `handler`",
+            "handlers.idle: no source names it under `interceptors`, no source or sink under `handler`",
         ]
     );
 }
