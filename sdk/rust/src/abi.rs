@@ -19,10 +19,13 @@ use std::{
 
 use crate::{Batch, Failure, Outcomes, Verdicts};
 
+mod events;
 pub(crate) mod http;
 pub(crate) mod imports;
+mod source;
 mod timer;
 
+pub use source::poll;
 pub use timer::tick;
 
 /// The type of the world `packed-interceptor-handler`, for the linker that makes the component. The
@@ -40,10 +43,14 @@ pub const TIMER: [u8; include_bytes!("abi/timer.bin").len()] = *include_bytes!("
 /// The type of the world `packed-sink-handler`.
 pub const SINK: [u8; include_bytes!("abi/sink.bin").len()] = *include_bytes!("abi/sink.bin");
 
+/// The type of the world `source-handler`.
+pub const SOURCE: [u8; include_bytes!("abi/source.bin").len()] = *include_bytes!("abi/source.bin");
+
 /// What lives from one call to the next.
 struct Kept {
     verdicts: Verdicts,
     ticked: timer::Ticked,
+    polled: source::Answer,
     outcomes: Outcomes,
     failure: Option<Failure>,
     result: [u32; 6],
@@ -141,6 +148,7 @@ impl Kept {
         Self {
             verdicts: Verdicts::default(),
             ticked: timer::Ticked::default(),
+            polled: source::Answer::default(),
             outcomes: Outcomes::default(),
             failure: None,
             result: [0; 6],

@@ -169,6 +169,35 @@ pub fn pairs(object: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
+/// The elements of a JSON array, in order and as they are written; nothing if the text is something
+/// else.
+#[must_use]
+pub fn elements(array: &str) -> Option<Vec<&str>> {
+    let mut reader = Reader { text: array, at: 0 };
+    let mut found = Vec::new();
+    reader.space();
+    if reader.container() != Some(false) {
+        return None;
+    }
+    if !reader.closes(false) {
+        loop {
+            reader.space();
+            let start = reader.at;
+            reader.value(1).ok()?;
+            found.push(array.get(start..reader.at)?);
+            reader.space();
+            if reader.eat(b']') {
+                break;
+            }
+            if !reader.eat(b',') {
+                return None;
+            }
+        }
+    }
+    reader.space();
+    (reader.at == array.len()).then_some(found)
+}
+
 /// Writes a text as a JSON string, quotes around it included.
 pub fn quote(text: &str, out: &mut String) {
     out.push('"');
@@ -280,6 +309,33 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Steps over a value inside of so many containers.
+    fn value(&mut self, depth: usize) -> Result<(), NotJson> {
+        let Some(object) = self.container() else {
+            return self.scalar();
+        };
+        if depth == MAX_DEPTH {
+            return self.fault();
+        }
+        if self.closes(object) {
+            return Ok(());
+        }
+        loop {
+            self.space();
+            if object {
+                self.member(&mut |_| false, depth, &mut None)?;
+            }
+            self.value(depth + 1)?;
+            self.space();
+            if self.eat(if object { b'}' } else { b']' }) {
+                return Ok(());
+            }
+            if !self.eat(b',') {
+                return self.fault();
+            }
+        }
     }
 
     fn scalar(&mut self) -> Result<(), NotJson> {

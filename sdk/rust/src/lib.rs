@@ -28,6 +28,24 @@
 //! }
 //! ```
 //!
+//! A source takes events in: it is polled, again and again, with the cursor that it gave last.
+//! Cursor and events are committed together, so nothing is lost and nothing comes twice:
+//!
+//! ```
+//! use levada_sdk::{Failure, NewEvent, Polled, http, source};
+//!
+//! #[source]
+//! fn poll(cursor: Option<&[u8]>) -> Result<Polled, Failure> {
+//!     let after = String::from_utf8_lossy(cursor.unwrap_or(b"0")).into_owned();
+//!     let answer = http::get(format!("https://api.example/events?after={after}")).send();
+//!     let answer = answer.map_err(|problem| problem.failure())?;
+//!     match answer.header("x-last") {
+//!         Some(last) => Ok(Polled::new(last).event(NewEvent::new(answer.body.clone())).more()),
+//!         None => Ok(Polled::new(after)),
+//!     }
+//! }
+//! ```
+//!
 //! Built for `wasm32-wasip2` this is a component in Levada's packed form: the batch is looked at
 //! where the host put it, and only what changes goes back. Built for any other target it is an
 //! ordinary crate: functions can be called in unit tests, and [`testing`] stands in for the host.
@@ -56,6 +74,7 @@ mod batch;
 mod failure;
 mod outcome;
 mod outcomes;
+mod polled;
 mod verdict;
 mod verdicts;
 
@@ -79,9 +98,10 @@ pub mod testing;
 
 pub use batch::{Batch, Event, Events, Headers, Id};
 pub use failure::Failure;
-pub use levada_sdk_macros::{interceptor, sink, timer};
+pub use levada_sdk_macros::{interceptor, sink, source, timer};
 pub use outcome::{IntoOutcome, Outcome};
 pub use outcomes::Outcomes;
+pub use polled::Polled;
 pub use verdict::{IntoVerdict, NewEvent, Patch, Verdict};
 pub use verdicts::Verdicts;
 
@@ -89,7 +109,7 @@ pub use verdicts::Verdicts;
 #[doc(hidden)]
 pub mod internals {
     #[cfg(target_arch = "wasm32")]
-    pub use crate::abi::{IMPORTS, SINK, TIMER, WORLD, deliver, intercept, tick};
+    pub use crate::abi::{IMPORTS, SINK, SOURCE, TIMER, WORLD, deliver, intercept, poll, tick};
     pub use crate::{outcomes::each_outcome, verdicts::each};
 }
 
@@ -128,7 +148,7 @@ macro_rules! __export_batch {
 
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "levada:handler/packed-interceptor@0.1.0#intercept")]
-            unsafe extern "C" fn intercept(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
+            unsafe extern "C" fn __intercept(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
                 // SAFETY: only the host calls this, with two lists that it lowered for this call.
                 unsafe { $crate::internals::intercept(a, b, c, d, $function) }
             }
@@ -156,7 +176,7 @@ macro_rules! __export_timer {
 
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "levada:handler/timer@0.1.0#tick")]
-            unsafe extern "C" fn tick() -> *const u8 {
+            unsafe extern "C" fn __tick() -> *const u8 {
                 // SAFETY: only the host calls this.
                 unsafe { $crate::internals::tick($function) }
             }
@@ -203,9 +223,42 @@ macro_rules! __export_sink_batch {
 
             #[cfg(target_arch = "wasm32")]
             #[unsafe(export_name = "levada:handler/packed-sink@0.1.0#deliver")]
-            unsafe extern "C" fn deliver(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
+            unsafe extern "C" fn __deliver(a: *mut u8, b: usize, c: *mut u8, d: usize) -> *const u8 {
                 // SAFETY: only the host calls this, with two lists that it lowered for this call.
                 unsafe { $crate::internals::deliver(a, b, c, d, $function) }
+            }
+
+            // The types are checked on every target.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: Shape = $function;
+        };
+    };
+}
+
+/// Exports a function as the source.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_source {
+    ($function:ident) => {
+        const _: () = {
+            /// The function as the host calls it.
+            type Shape = fn(Option<&[u8]>) -> Result<$crate::Polled, $crate::Failure>;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:source-handler")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static SOURCE: [u8; $crate::internals::SOURCE.len()] = $crate::internals::SOURCE;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(link_section = "component-type:levada-sdk:0.1.0:imports-of-source")]
+            #[allow(dead_code, reason = "it is for the linker")]
+            static IMPORTS: [u8; $crate::internals::IMPORTS.len()] = $crate::internals::IMPORTS;
+
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "levada:handler/source@0.1.0#poll")]
+            unsafe extern "C" fn __poll(given: u32, cursor: *mut u8, len: usize) -> *const u8 {
+                // SAFETY: only the host calls this, with a list that it lowered for this call.
+                unsafe { $crate::internals::poll(given, cursor, len, $function) }
             }
 
             // The types are checked on every target.

@@ -51,4 +51,4 @@ pub use host::{
     answer_requests, clear, log_lines, metric, requests, set_attempt, set_now_ms, set_received_ms,
     set_row, set_secret, set_setting,
 };
-pub use input::{Input, NotHandled, tick};
+pub use input::{Input, NotHandled, PolledOut, poll, tick};

@@ -6,11 +6,12 @@ use wit_component::StringEncoding;
 use wit_parser::Resolve;
 
 /// Files, and the worlds that they are.
-const WORLDS: [(&str, &str); 4] = [
+const WORLDS: [(&str, &str); 5] = [
     ("world.bin", "packed-interceptor-handler"),
     ("imports.bin", "imports"),
     ("timer.bin", "timer-handler"),
     ("sink.bin", "packed-sink-handler"),
+    ("source.bin", "source-handler"),
 ];
 
 #[test]

@@ -68,11 +68,33 @@ fn exported(attribute: &Attribute, arguments: TokenStream, item: TokenStream) ->
 /// is the operator's: `every` in the configuration. A component has one timer.
 #[proc_macro_attribute]
 pub fn timer(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let plain = "expected `#[timer]`: how often it is called is in the configuration";
+    exported_as("__export_timer", plain, arguments, item)
+}
+
+/// Makes a function the source of this component.
+///
+/// `#[source]` stands on a function `fn(Option<&[u8]>) -> Result<Polled, Failure>`: it is given the
+/// cursor that was committed last, or nothing the first time, and gives the events that come after
+/// it with the next cursor. A component has one source.
+#[proc_macro_attribute]
+pub fn source(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let plain = "expected `#[source]`: how long it waits between two polls is in what it gives";
+    exported_as("__export_source", plain, arguments, item)
+}
+
+/// An attribute with one shape; `plain` is what it says of arguments.
+fn exported_as(
+    shape: &str,
+    plain: &'static str,
+    arguments: TokenStream,
+    item: TokenStream,
+) -> TokenStream {
     let export = match arguments.into_iter().next() {
-        None => function(&item).map(|name| export("__export_timer", name)),
+        None => function(&item).map(|name| export(shape, name)),
         Some(other) => Err(Mistake {
             at: other.span(),
-            text: "expected `#[timer]`: how often it is called is in the configuration",
+            text: plain,
         }),
     };
     let mut out = item;

@@ -97,6 +97,17 @@ proptest! {
         prop_assert_eq!(ours, theirs, "{:?}", text);
     }
 
+    /// And for what the elements of an array are.
+    #[test]
+    fn elements_are_those_that_serde_json_finds(text in r#"\[[\[\]{}:,"\\a0-9 ]{0,24}"#) {
+        let theirs = serde_json::from_str::<Vec<serde_json::Value>>(&text).ok();
+        let ours = elements(&text).map(|found| {
+            let each = found.into_iter().map(|text| serde_json::from_str(text).unwrap());
+            each.collect::<Vec<serde_json::Value>>()
+        });
+        prop_assert_eq!(ours, theirs, "{:?}", text);
+    }
+
     /// And for what a string says.
     #[test]
     fn strings_mean_the_same(text in ".{0,40}") {
@@ -175,4 +186,19 @@ fn pairs_are_written_so_that_they_read_as_they_were() {
     let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let same = [("x", "\\"), ("y", "\u{1}")];
     assert_eq!(pairs(&written(&same)), Some(same.map(own).to_vec()));
+}
+
+#[test]
+fn elements_are_found_as_they_are_written() {
+    let text = r#" {"meta": {"next": 0}, "items": [ {"a": [1, "]"]} , 2,[]], "next" : "x" } "#;
+    let items = member(text, "items").unwrap();
+    assert_eq!(elements(items).unwrap(), [r#"{"a": [1, "]"]}"#, "2", "[]"]);
+    assert_eq!(elements("[]"), Some(vec![]));
+    for other in ["", "{}", "[1", "[1,]", "[1] 2", "[{\"a\"}]", "[{\"a\":1,}]"] {
+        assert_eq!(elements(other), None, "{other}");
+    }
+    let deep = "[".repeat(1_000_000);
+    assert_eq!(elements(&deep), None);
+    let just = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+    assert_eq!(elements(&just).map(|found| found.len()), Some(1));
 }

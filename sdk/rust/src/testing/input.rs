@@ -1,10 +1,11 @@
 //! Batches made by hand, in the form the host gives.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{BrokenAnswer, Delivered, EventOut, Outcome, answer, host};
 use crate::{
-    Batch, Event, Failure, Id, IntoOutcome, IntoVerdict, NewEvent, Outcomes, Verdicts, internals,
+    Batch, Event, Failure, Id, IntoOutcome, IntoVerdict, NewEvent, Outcomes, Polled, Verdicts,
+    internals,
 };
 
 /// A batch for a test.
@@ -189,6 +190,32 @@ pub fn tick(
 ) -> Result<Vec<EventOut>, Failure> {
     let events = keeping_state(timer)?;
     Ok(events.iter().map(EventOut::of).collect())
+}
+
+/// What a source gave, for a test.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolledOut {
+    pub events: Vec<EventOut>,
+    pub cursor: Vec<u8>,
+    pub more: bool,
+    pub wait: Duration,
+}
+
+/// Polls a source from a cursor, or from the beginning.
+///
+/// # Errors
+/// [`Failure`] if it said so.
+pub fn poll(
+    source: impl FnOnce(Option<&[u8]>) -> Result<Polled, Failure>,
+    cursor: Option<&[u8]>,
+) -> Result<PolledOut, Failure> {
+    let polled = keeping_state(|| source(cursor))?;
+    Ok(PolledOut {
+        events: polled.events.iter().map(EventOut::of).collect(),
+        cursor: polled.cursor,
+        more: polled.more,
+        wait: polled.wait,
+    })
 }
 
 /// Runs a call; one that fails has written nothing.
