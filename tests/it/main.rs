@@ -16,6 +16,7 @@ mod foreign;
 mod gateway;
 mod groups;
 mod handler_sinks;
+mod handler_sources;
 mod hop_kills;
 mod hops;
 mod hostile;

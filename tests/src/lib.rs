@@ -9,6 +9,7 @@ pub mod broker;
 pub mod collector;
 pub mod delay;
 pub mod event;
+pub mod feed;
 pub mod feeder;
 pub mod flume;
 pub mod http;

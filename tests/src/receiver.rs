@@ -193,7 +193,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
 }
 
 /// The next request of a connection.
-async fn request_in(stream: &mut TcpStream) -> Result<Request> {
+pub(crate) async fn request_in(stream: &mut TcpStream) -> Result<Request> {
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 1 << 14];
     loop {
