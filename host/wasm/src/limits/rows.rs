@@ -109,7 +109,8 @@ fn allowed(limit: Limit, limits: &Limits) -> String {
         Limit::Cpu => format!("{}, 1ms an event if more", format_duration(limits.cpu)),
         Limit::Deadline => {
             let deadline = format_duration(limits.deadline);
-            format!("{deadline}, twice the CPU time if more")
+            let waiting = format_duration(limits.delivery_deadline);
+            format!("{deadline}, {waiting} of a sink or source, twice the CPU time if more")
         }
         Limit::Memory => bytes(limits.memory),
         Limit::Instances => limits.instances.to_string(),
