@@ -1,7 +1,7 @@
-//! What sinks over HTTP share: the settings of a server, its requests, and what its answers say of
-//! the events in them.
+//! What guests that speak HTTP share: the settings of a server, its requests, and what its answers
+//! say of the events in them.
 //!
-//! Settings of every such sink: `url`; `headers`, an object of texts; `timeout-ms`.
+//! Settings of every such guest: `url`; `headers`, an object of texts; `timeout-ms`.
 
 mod document;
 mod parts;
