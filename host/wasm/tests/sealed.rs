@@ -1,8 +1,6 @@
 //! In a process that may not execute what was written, handlers run all the same. Alone in its
 //! binary: the process is like that for ever.
 
-#![expect(clippy::unwrap_used, reason = "a test without the usual frame")]
-
 use std::{fs, sync::Arc};
 
 use levada_core::{
