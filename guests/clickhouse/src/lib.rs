@@ -20,7 +20,7 @@
 use std::sync::OnceLock;
 
 use endpoint::{Documents, Endpoint, Part, Reply};
-use levada_sdk::{Batch, Event, Failure, Outcomes, http::Response, sink};
+use levada_sdk::{Batch, Event, Failure, Outcomes, http::Response, settings, sink};
 
 struct ClickHouse {
     endpoint: Endpoint,
@@ -42,7 +42,10 @@ impl ClickHouse {
             endpoint: Endpoint::read()?,
             table: endpoint::needed("table", "where rows go")?,
             parameters: endpoint::table("parameters")?,
-            documents: Documents::read("timestamp")?,
+            documents: Documents {
+                id_field: settings::get("id-field").unwrap_or_default(),
+                ..Documents::read("timestamp")?
+            },
         })
     }
 

@@ -1,5 +1,7 @@
 use super::*;
-use levada_sdk::testing::{Delivered, Input, answer_requests, requests, set_setting};
+use levada_sdk::testing::{
+    Delivered, Input, answer_requests, requests, set_setting, settings_asked, settings_described,
+};
 
 fn sink() -> ClickHouse {
     set_setting("url", "https://click.example:8443");
@@ -145,4 +147,11 @@ fn a_constraint_that_is_violated_blames_its_row_too() {
     let delivered = deliver(&sink(), &input(&[r#"{"a":1}"#, r#"{"a":-1}"#])).unwrap();
     assert_eq!(delivered[0], Delivered::Done);
     assert!(matches!(&delivered[1], Delivered::Rejected(why) if why.contains("Constraint")));
+}
+
+#[test]
+fn the_manifest_describes_every_setting() {
+    sink();
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

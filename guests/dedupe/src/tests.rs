@@ -1,5 +1,7 @@
 use super::*;
-use levada_sdk::testing::{Input, Outcome, set_now_ms, set_setting};
+use levada_sdk::testing::{
+    Input, Outcome, set_now_ms, set_setting, settings_asked, settings_described,
+};
 
 fn settings() -> Settings {
     Settings {
@@ -66,4 +68,6 @@ fn settings_are_read_and_wrong_ones_are_fatal() {
     set_setting("for-seconds", "5");
     set_setting("without", "maybe");
     assert!(matches!(Settings::read(), Err(Failure::Fatal(why)) if why.contains("`maybe`")));
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

@@ -39,11 +39,7 @@ impl Elasticsearch {
             endpoint: Endpoint::read()?,
             index: endpoint::needed("index", "where documents go")?,
             index_header: settings::get("index-header"),
-            documents: Documents {
-                // The id is the document's own.
-                id_field: String::new(),
-                ..Documents::read("@timestamp")?
-            },
+            documents: Documents::read("@timestamp")?,
         })
     }
 

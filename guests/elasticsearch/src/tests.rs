@@ -1,5 +1,7 @@
 use super::*;
-use levada_sdk::testing::{Delivered, Input, answer_requests, requests, set_setting};
+use levada_sdk::testing::{
+    Delivered, Input, answer_requests, requests, set_setting, settings_asked, settings_described,
+};
 
 const ID: &str = "000102030405060708090a0b0c0d0e0f";
 
@@ -144,4 +146,11 @@ fn settings_that_are_needed_are_asked_for() {
     set_setting("url", "https://search.example");
     let read = Elasticsearch::read();
     assert!(matches!(read, Err(Failure::Fatal(why)) if why.contains("`index`")));
+}
+
+#[test]
+fn the_manifest_describes_every_setting() {
+    sink();
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

@@ -13,7 +13,7 @@ pub enum Form {
     Event,
 }
 
-/// How events become JSON objects, by the settings `document`, `time-field` and `id-field`.
+/// How events become JSON objects, by the settings `document` and `time-field`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Documents {
     pub form: Form,
@@ -25,7 +25,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Reads the settings; `document` is `body` and `id-field` empty if they are not set.
+    /// Reads the settings; `document` is `body` if it is not set. There is no member with the id.
     ///
     /// # Errors
     /// [`Failure::Fatal`] that names the setting which is wrong.
@@ -33,7 +33,7 @@ impl Documents {
         Ok(Self {
             form: word("document", &[("body", Form::Body), ("event", Form::Event)])?,
             time_field: settings::get("time-field").unwrap_or_else(|| time_field.to_owned()),
-            id_field: settings::get("id-field").unwrap_or_default(),
+            id_field: String::new(),
         })
     }
 

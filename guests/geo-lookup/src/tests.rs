@@ -1,5 +1,7 @@
 use super::*;
-use levada_sdk::testing::{Input, Outcome, set_row, set_setting};
+use levada_sdk::testing::{
+    Input, Outcome, set_row, set_setting, settings_asked, settings_described,
+};
 
 fn placed(device: &str, unknown: Unknown) -> Outcome {
     let settings = Settings {
@@ -47,4 +49,6 @@ fn settings_are_read_and_wrong_ones_are_fatal() {
     assert!(matches!(Settings::read(), Err(Failure::Fatal(why)) if why.contains("`lose`")));
     set_setting("unknown", "reject");
     assert!(Settings::read().is_ok_and(|it| it.unknown == Unknown::Reject));
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

@@ -1,7 +1,10 @@
 use super::*;
 use levada_sdk::{
     http::Response,
-    testing::{Delivered, Input, answer_requests, requests, set_setting},
+    testing::{
+        Delivered, Input, answer_requests, requests, set_setting, settings_asked,
+        settings_described,
+    },
 };
 
 fn sink() -> Influx {
@@ -94,4 +97,11 @@ fn a_server_that_is_busy_or_refuses_the_sink_has_none() {
     answer_requests(|_| Ok(Response::new(404).with_body("bucket not found")));
     let failed = deliver(&sink(), &input).unwrap_err();
     assert_eq!(failed, "fatal: status 404: bucket not found");
+}
+
+#[test]
+fn the_manifest_describes_every_setting() {
+    sink();
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

@@ -1,7 +1,10 @@
 use super::*;
 use levada_sdk::{
     http::Response,
-    testing::{Delivered, Input, answer_requests, requests, set_setting},
+    testing::{
+        Delivered, Input, answer_requests, requests, set_setting, settings_asked,
+        settings_described,
+    },
 };
 
 fn sink() -> Loki {
@@ -88,4 +91,11 @@ fn a_server_that_is_busy_or_refuses_the_sink_has_none() {
     assert_eq!(failed, "to be tried again: status 429: rate limit");
     answer_requests(|_| Ok(Response::new(401)));
     assert_eq!(deliver(&sink(), &input).unwrap_err(), "fatal: status 401");
+}
+
+#[test]
+fn the_manifest_describes_every_setting() {
+    sink();
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

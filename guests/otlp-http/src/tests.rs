@@ -1,6 +1,7 @@
 use super::*;
 use levada_sdk::testing::{
     Delivered, Input, answer_requests, log_lines, requests, set_received_ms, set_setting,
+    settings_asked, settings_described,
 };
 
 fn sink() -> OtlpHttp {
@@ -145,4 +146,11 @@ fn a_warning_of_the_server_is_logged() {
         );
     }
     assert_eq!(log_lines().len(), 1);
+}
+
+#[test]
+fn the_manifest_describes_every_setting() {
+    sink();
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

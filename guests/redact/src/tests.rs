@@ -59,7 +59,7 @@ fn what_holds_no_field_passes_untouched() {
 
 #[test]
 fn settings_are_read_and_wrong_ones_are_fatal() {
-    use levada_sdk::testing::set_setting;
+    use levada_sdk::testing::{set_setting, settings_asked, settings_described};
     assert!(matches!(Settings::read(), Err(Failure::Fatal(why)) if why.contains("`fields`")));
     set_setting("fields", r#"["email"]"#);
     assert!(Settings::read().is_ok_and(|settings| settings.hides("email")));
@@ -69,4 +69,6 @@ fn settings_are_read_and_wrong_ones_are_fatal() {
     assert!(Settings::read().is_ok_and(|settings| settings.pass_not_json));
     set_setting("fields", "email");
     assert!(matches!(Settings::read(), Err(Failure::Fatal(why)) if why.contains("`fields`")));
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

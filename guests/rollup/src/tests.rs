@@ -92,7 +92,7 @@ fn sums_survive_being_written() {
 
 #[test]
 fn settings_are_read_and_wrong_ones_are_fatal() {
-    use levada_sdk::testing::set_setting;
+    use levada_sdk::testing::{set_setting, settings_asked, settings_described};
     assert!(matches!(Settings::read(), Err(Failure::Fatal(why)) if why.contains("`value`")));
     set_setting("value", "n");
     assert!(Settings::read().is_ok_and(|it| it.window_ms == 60_000 && !it.keep));
@@ -101,4 +101,6 @@ fn settings_are_read_and_wrong_ones_are_fatal() {
     set_setting("window-seconds", "5");
     set_setting("keep", "maybe");
     assert!(matches!(Settings::read(), Err(Failure::Fatal(why)) if why.contains("`maybe`")));
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

@@ -1,5 +1,7 @@
 use super::*;
-use levada_sdk::testing::{Delivered, Input, answer_requests, requests, set_setting};
+use levada_sdk::testing::{
+    Delivered, Input, answer_requests, requests, set_setting, settings_asked, settings_described,
+};
 
 fn sink() -> SplunkHec {
     set_setting("url", "https://splunk.example:8088");
@@ -144,4 +146,11 @@ fn what_is_too_large_is_sent_in_smaller_requests() {
     let delivered = deliver(&sink(), &input).unwrap();
     let rejected = Delivered::Rejected("status 413".into());
     assert_eq!(delivered, [Delivered::Done, rejected, Delivered::Done]);
+}
+
+#[test]
+fn the_manifest_describes_every_setting() {
+    sink();
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
 }

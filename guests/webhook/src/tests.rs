@@ -3,7 +3,10 @@ use std::time::Duration;
 use super::*;
 use levada_sdk::{
     http::{Problem, Request},
-    testing::{Delivered, Input, answer_requests, requests, set_setting},
+    testing::{
+        Delivered, Input, answer_requests, requests, set_setting, settings_asked,
+        settings_described,
+    },
 };
 
 fn webhook(send: Send) -> Webhook {
@@ -139,6 +142,8 @@ fn settings_are_read() {
         ("POST", "idempotency-key")
     );
     assert!(webhook.send == Send::Event);
+    let described = settings_described(include_str!("../levada.toml"));
+    assert_eq!(settings_asked(), described);
     set_setting("send", "batch");
     set_setting("key-header", "");
     let webhook = Webhook::read().unwrap();

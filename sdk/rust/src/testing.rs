@@ -49,6 +49,6 @@ mod input;
 pub use answer::{BrokenAnswer, Delivered, EventOut, Outcome};
 pub use host::{
     answer_requests, clear, log_lines, metric, requests, set_attempt, set_now_ms, set_received_ms,
-    set_row, set_secret, set_setting,
+    set_row, set_secret, set_setting, settings_asked, settings_described,
 };
 pub use input::{Input, NotHandled, PolledOut, poll, tick};

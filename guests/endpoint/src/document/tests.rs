@@ -65,13 +65,10 @@ fn settings_are_read_and_wrong_ones_are_fatal() {
     clear();
     let read = Documents::read("@timestamp").unwrap();
     assert_eq!((read.form, &*read.time_field), (Form::Body, "@timestamp"));
-    assert_eq!(read.id_field, "");
     set_setting("document", "event");
     set_setting("time-field", "");
-    set_setting("id-field", "id");
     let read = Documents::read("@timestamp").unwrap();
     assert_eq!((read.form, &*read.time_field), (Form::Event, ""));
-    assert_eq!(read.id_field, "id");
     set_setting("document", "all");
     let wrong = Documents::read("");
     assert!(matches!(wrong, Err(Failure::Fatal(why)) if why.contains("`document`")));

@@ -1,6 +1,10 @@
 //! What the imports do in a unit test.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt::Write};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use crate::{
     http::{Problem, Request, Response},
@@ -13,6 +17,8 @@ type Servers = Box<dyn FnMut(&Request) -> Result<Response, Problem>>;
 #[derive(Default)]
 struct Host {
     settings: BTreeMap<String, String>,
+    /// Names of the settings that were asked for.
+    asked: BTreeSet<String>,
     log: Vec<(Level, String)>,
     metrics: BTreeMap<String, f64>,
     attempt: Option<u32>,
@@ -36,6 +42,27 @@ thread_local! {
 /// Gives this thread's handler a setting. What is not text is given as JSON, as a host does.
 pub fn set_setting(key: &str, value: &str) {
     HOST.with_borrow_mut(|host| host.settings.insert(key.to_owned(), value.to_owned()));
+}
+
+/// Names of the settings that this thread's handler has asked for, each once, sorted.
+#[must_use]
+pub fn settings_asked() -> Vec<String> {
+    HOST.with_borrow(|host| host.asked.iter().cloned().collect())
+}
+
+/// Names of the settings that a handler's `levada.toml` describes, sorted: what
+/// [`settings_asked`] should give once it has read them all.
+#[must_use]
+pub fn settings_described(manifest: &str) -> Vec<String> {
+    let described = |line: &str| {
+        Some(
+            line.strip_prefix("[settings.")?
+                .strip_suffix(']')?
+                .to_owned(),
+        )
+    };
+    let names: BTreeSet<String> = manifest.lines().filter_map(described).collect();
+    names.into_iter().collect()
 }
 
 /// What [`crate::call::attempt`] is to say; 1 if it is not set.
@@ -144,7 +171,10 @@ pub(crate) fn write_log(level: u8, message: &str) {
 }
 
 pub(crate) fn setting(key: &str) -> Option<String> {
-    HOST.with_borrow(|host| host.settings.get(key).cloned())
+    HOST.with_borrow_mut(|host| {
+        host.asked.insert(key.to_owned());
+        host.settings.get(key).cloned()
+    })
 }
 
 /// Every value as a JSON string: a test that needs other types reads them with `setting`.
