@@ -1,6 +1,7 @@
 //! TLS between real agents, and towards clients that are not ours. Certificates are made by
 //! `levada pki`, as a user would.
 
+mod admin;
 mod crowd;
 mod lists;
 
