@@ -2,7 +2,7 @@
 //! what a source polls. The same cursor gives the same events, and the server keeps who asked what.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,12 +11,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use levada_core::TaskSet;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::receiver::request_in;
+use crate::{loopback, receiver::request_in};
 
 /// The server, as long as it is not dropped.
 #[derive(Debug)]
@@ -51,8 +48,6 @@ impl Feed {
     /// # Errors
     /// No socket can be bound.
     pub async fn start(page: u64) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let at = listener.local_addr()?;
         let shared = Arc::new(Shared {
             page,
             requests: AtomicU64::new(0),
@@ -62,17 +57,8 @@ impl Feed {
             }),
         });
         let serving = Arc::clone(&shared);
-        let mut tasks = TaskSet::new();
-        tasks.spawn("feed", async move {
-            let mut connections = TaskSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = Arc::clone(&serving);
-                connections.spawn("connection", async move {
-                    // A client that goes away is its own test's business.
-                    serve(stream, &shared).await.ok();
-                });
-            }
-        });
+        let (at, tasks) =
+            loopback::listen("feed", move |stream| serve(stream, Arc::clone(&serving))).await?;
         Ok(Self {
             at,
             shared,
@@ -116,7 +102,7 @@ impl Shared {
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Result<()> {
     loop {
         let request = request_in(&mut stream).await?;
         let line = request.head.lines().next().unwrap_or_default();

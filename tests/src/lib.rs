@@ -16,6 +16,7 @@ pub mod http;
 pub mod island;
 pub mod ledger;
 pub mod load;
+mod loopback;
 pub mod mqtt;
 pub mod numbers;
 pub mod opensearch;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,9 +12,11 @@ use anyhow::{Context, Result};
 use levada_core::TaskSet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time,
 };
+
+use crate::loopback;
 
 /// What the server does with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +82,6 @@ impl Receiver {
         refuses: fn(&str) -> bool,
         script: impl IntoIterator<Item = Answer>,
     ) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let at = listener.local_addr()?;
         let shared = Arc::new(Shared {
             refuses,
             script: Mutex::new(script.into_iter().collect()),
@@ -89,17 +89,10 @@ impl Receiver {
             taken: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
-        let mut tasks = TaskSet::new();
-        tasks.spawn("receiver", async move {
-            let mut connections = TaskSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = Arc::clone(&serving);
-                connections.spawn("connection", async move {
-                    // A client that goes away is its own test's business.
-                    serve(stream, &shared).await.ok();
-                });
-            }
-        });
+        let (at, tasks) = loopback::listen("receiver", move |stream| {
+            serve(stream, Arc::clone(&serving))
+        })
+        .await?;
         Ok(Self {
             at,
             shared,
@@ -140,7 +133,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Result<()> {
     loop {
         let request = request_in(&mut stream).await?;
         lock(&shared.requests).push(request.clone());

@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex as Lock, MutexGuard as Locked, PoisonError},
     time::Instant,
 };
@@ -26,9 +26,11 @@ use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use levada_core::TaskSet;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{Mutex, MutexGuard},
 };
+
+use crate::loopback;
 
 pub use self::{
     clickhouse::ClickHouse,
@@ -91,21 +93,14 @@ impl<P: Protocol> Service<P> {
     /// # Errors
     /// No socket can be bound.
     pub async fn start(protocol: P, script: impl IntoIterator<Item = Turn>) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let at = listener.local_addr()?;
         let shared = Arc::new(Shared {
             protocol: Mutex::new(protocol),
             script: Lock::new(script.into_iter().collect()),
             seen: Lock::default(),
         });
         let serving = Arc::clone(&shared);
-        let mut tasks = TaskSet::new();
-        tasks.spawn("service", async move {
-            let mut connections = TaskSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn("connection", serve(stream, Arc::clone(&serving)));
-            }
-        });
+        let (at, tasks) =
+            loopback::listen("service", move |stream| serve(stream, Arc::clone(&serving))).await?;
         Ok(Self {
             at,
             shared,
@@ -148,7 +143,7 @@ impl<P: Protocol> Service<P> {
     }
 }
 
-async fn serve<P: Protocol>(stream: TcpStream, shared: Arc<Shared<P>>) {
+async fn serve<P: Protocol>(stream: TcpStream, shared: Arc<Shared<P>>) -> Result<()> {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let shared = Arc::clone(&shared);
         async move {
@@ -161,9 +156,8 @@ async fn serve<P: Protocol>(stream: TcpStream, shared: Arc<Shared<P>>) {
             Ok::<_, Infallible>(response(answer))
         }
     });
-    // A client that goes away is its own test's business.
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    connection.await.ok();
+    Ok(connection.await?)
 }
 
 impl<P: Protocol> Shared<P> {
