@@ -18,13 +18,15 @@ use wasmtime::{
 
 use crate::{
     CompileError, Compiler, Grants, HandlerSpec, Import, InspectError, Inspection,
-    MemoryReservation, Role, engine,
+    MemoryReservation, Role,
+    broken::Broken,
+    engine,
     guest::{Guest, LogBucket, Settings, Shared},
     handler::Handler,
     http::{self, HttpClient, MachineNames},
     imports, inspect,
     inspect::{LARGEST_COMPONENT, is_ours},
-    instance::{Broken, Mould, Side},
+    instance::{Mould, Side},
     lookup::{self, Tables},
     meters::{GuestNumbers, Meters},
     pool::Pool,

@@ -27,6 +27,7 @@ mod meters;
 mod ticker;
 mod wasi;
 
+mod broken;
 mod fiber;
 mod instance;
 mod outcomes;

@@ -7,8 +7,9 @@ use wasmtime::component::{ComponentType, Lift};
 use crate::{
     OnTrap,
     breaker::Tally,
+    broken::Broken,
     handler::Handler,
-    instance::{Broken, CallError, Facts, Live, Mould},
+    instance::{CallError, Facts, Live, Mould},
     pool::Pool,
     rescue::error_of,
     state::Well,

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{
     Reuse,
-    instance::{Broken, Live, Mould, Spent},
+    broken::Broken,
+    instance::{Live, Mould, Spent},
     meters::Retired,
 };
 

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::{
     OnTrap,
-    instance::{Broken, CallError, Facts, Live},
+    broken::Broken,
+    instance::{CallError, Facts, Live},
     pool::Pool,
     typed::Failure,
     verdicts::Outcome,

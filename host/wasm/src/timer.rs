@@ -3,7 +3,8 @@
 use levada_core::{Batch, BatchBuilder, InterceptError};
 
 use crate::{
-    instance::{Broken, CallError, Facts, Live, Mould, broken_if},
+    broken::{Broken, broken_if},
+    instance::{CallError, Facts, Live, Mould},
     pool::Pool,
     rescue::error_of,
     state::Well,
