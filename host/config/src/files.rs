@@ -61,6 +61,11 @@ impl Files {
         files
     }
 
+    /// A text that is in no file.
+    pub(crate) fn text(name: &str, text: String) -> Self {
+        Self(vec![SourceFile::new(name.to_owned(), text)])
+    }
+
     /// The place of a span; `None` for a span of no file.
     #[must_use]
     pub fn place(&self, span: Span) -> Option<Place> {

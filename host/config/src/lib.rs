@@ -30,7 +30,7 @@ pub use agent::{
 pub use channel::{ChannelConfig, ChannelParams, ChannelType, LaneCount, LaneParams, OnFull};
 pub use files::{Files, Place};
 pub use group::{GroupConfig, GroupParams, GroupPolicy};
-pub use load::{AgentConfig, Loaded, load, load_with};
+pub use load::{AgentConfig, Loaded, load, load_text, load_with};
 pub use part::{
     BackOffParams, BatchEvents, BatchParams, HandlerConfig, InterceptorCommon, InterceptorConfig,
     SinkCommon, SinkConfig, SourceCommon, SourceConfig,

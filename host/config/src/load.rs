@@ -57,11 +57,25 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
     load_with(paths, &Surroundings::process())
 }
 
+/// Loads a configuration that is in no file; `name` stands for it where problems are shown.
+#[must_use]
+pub fn load_text(name: &str, text: String) -> Loaded {
+    load_files(
+        Files::text(name, text),
+        Problems::new(),
+        &Surroundings::process(),
+    )
+}
+
 /// Loads files and folders, with references taken from `around`.
 #[must_use]
 pub fn load_with(paths: &[PathBuf], around: &Surroundings) -> Loaded {
     let mut problems = Problems::new();
-    let mut files = Files::read(paths, &mut problems);
+    let files = Files::read(paths, &mut problems);
+    load_files(files, problems, around)
+}
+
+fn load_files(mut files: Files, mut problems: Problems, around: &Surroundings) -> Loaded {
     let mut masked = Vec::new();
     let tables: Vec<_> = files
         .iter()
