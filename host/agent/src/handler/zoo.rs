@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use levada_core::settings::nearest;
 use levada_wasm::zoo::{self, Animal};
 
 use self::{
@@ -148,8 +149,11 @@ fn chosen(args: &ZooArgs) -> Result<(Vec<Task>, Vec<Visit>)> {
                 .any(|visit| is((visit.row, visit.name), wanted));
         if !there {
             let names: Vec<_> = tasks.iter().map(|task| task.title().1).collect();
+            let near = nearest(wanted, names.iter().copied());
+            let near = near.map(|near| format!("did you mean `{near}`? "));
             bail!(
-                "there is no `{wanted}` in the zoo\nhelp: there are {}",
+                "there is no `{wanted}` in the zoo\nhelp: {}there are {}",
+                near.unwrap_or_default(),
                 names.join(", ")
             );
         }
