@@ -18,6 +18,7 @@ use wasmtime::{
 
 pub(crate) use client::{HttpClient, MachineNames};
 
+pub(crate) use headers::MOST_BYTES as HEADER_BYTES;
 use crate::{guest::Guest, imports::VERSION};
 
 /// `types.header`

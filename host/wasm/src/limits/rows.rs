@@ -4,7 +4,10 @@ use levada_core::{ByteSize, units::format_duration};
 use serde::Serialize;
 
 use super::{Limit, Limits};
-use crate::{CompileBounds, HandlerSpec, engine::WASM_STACK, inspect::LARGEST_COMPONENT, poll};
+use crate::{
+    CompileBounds, HandlerSpec, engine::WASM_STACK, http::HEADER_BYTES, inspect::LARGEST_COMPONENT,
+    poll,
+};
 
 /// One limit of one handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +28,8 @@ pub enum WhenHit {
     Trap,
     /// The guest is told, and goes on.
     Error,
+    /// It is done when the ones before it have ended.
+    Waits,
     /// It is left out and counted.
     Dropped,
     /// The answer of the call is void.
@@ -40,6 +45,7 @@ impl WhenHit {
         match self {
             Self::Trap => "trap",
             Self::Error => "error",
+            Self::Waits => "waits",
             Self::Dropped => "dropped and counted",
             Self::BrokenContract => "broken contract",
             Self::Refused => "refused",
@@ -68,6 +74,15 @@ impl HandlerSpec {
             add(limit.as_str(), allowed(limit, limits), when_hit);
         }
         let bytes = |n: usize| ByteSize(n as u64).to_string();
+        let each = format!("{}, 2 an event if more", limits.http_requests);
+        add("http-requests", each, WhenHit::Error);
+        add(
+            "http-at-once",
+            limits.http_at_once.to_string(),
+            WhenHit::Waits,
+        );
+        add("http-body", bytes(limits.http_body), WhenHit::Error);
+        add("http-header-bytes", bytes(HEADER_BYTES), WhenHit::Error);
         let state = self.grants.state;
         let state = state.map_or_else(|| "none is granted".into(), |size| size.to_string());
         add("state-bytes", state, WhenHit::Error);

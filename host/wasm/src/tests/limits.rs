@@ -99,5 +99,20 @@ fn every_limit_is_listed_with_its_value() {
     assert_eq!(allowed("state-bytes"), Some("2MiB"));
     assert_eq!(allowed("compile-memory"), Some("1GiB"));
     assert_eq!(allowed("component-size"), Some("32MiB"));
-    assert_eq!(rows.len(), Limit::ALL.len() + 10);
+    // What the security model's table has beside those.
+    for (limit, value) in [
+        ("http-requests", "50, 2 an event if more"),
+        ("http-at-once", "6"),
+        ("http-body", "8MiB"),
+        ("http-header-bytes", "16KiB"),
+        ("log-lines", "100"),
+        ("log-bytes", "64KiB"),
+        ("events-out", "100 out of one"),
+        ("event-bytes", "1MiB"),
+        ("compile-time", "1m"),
+        ("deadline", "1s, 30s of a sink or source, twice the CPU time if more"),
+    ] {
+        assert_eq!(allowed(limit), Some(value), "{limit}");
+    }
+    assert_eq!(rows.len(), Limit::ALL.len() + 14);
 }
