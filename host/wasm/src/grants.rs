@@ -148,6 +148,24 @@ impl Grant {
         }
     }
 
+    fn is_imported(self, seen: &Inspection) -> bool {
+        let mut imports = seen.imports.iter();
+        imports.any(|import| self.is_used_by(path_of(&import.name)))
+    }
+
+    /// The keys of those that a component cannot but use.
+    pub(crate) fn used_for_certain(seen: &Inspection) -> Vec<&'static str> {
+        let certain = [Self::State, Self::Http, Self::Lookup, Self::Secrets].into_iter();
+        let used = certain.filter(|grant| grant.is_imported(seen));
+        used.map(Self::key).collect()
+    }
+
+    /// Whether a component has an import that the grant of that key is for.
+    pub(crate) fn may_be_used(seen: &Inspection, key: &str) -> bool {
+        let mut all = Self::ALL.into_iter();
+        all.any(|grant| grant.key() == key && grant.is_imported(seen))
+    }
+
     fn is_in(self, grants: &Grants) -> bool {
         match self {
             Self::State => grants.state.is_some(),
@@ -188,12 +206,8 @@ impl Grants {
 
     /// The keys of grants that the component has no use for.
     pub(crate) fn unused(&self, seen: &Inspection) -> Vec<&'static str> {
-        let used = |grant: &Grant| {
-            let mut imports = seen.imports.iter();
-            imports.any(|import| grant.is_used_by(path_of(&import.name)))
-        };
         let unused = Grant::ALL.into_iter();
-        let unused = unused.filter(|grant| grant.is_in(self) && !used(grant));
+        let unused = unused.filter(|grant| grant.is_in(self) && !grant.is_imported(seen));
         unused.map(Grant::key).collect()
     }
 }

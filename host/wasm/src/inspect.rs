@@ -153,7 +153,20 @@ impl Inspection {
     /// The digest's first 12 hex digits, enough to tell versions apart.
     #[must_use]
     pub fn short_digest(&self) -> &str {
-        self.digest.get(7..19).unwrap_or(&self.digest)
+        short(&self.digest)
+    }
+
+    /// The grants that it makes use of for certain: keys under `grants`. Clocks and random numbers
+    /// are not among them, since run-time libraries import them whether they are used or not.
+    #[must_use]
+    pub fn uses(&self) -> Vec<&'static str> {
+        Grant::used_for_certain(self)
+    }
+
+    /// Whether it has an import that a grant is for.
+    #[must_use]
+    pub fn may_use(&self, grant: &str) -> bool {
+        Grant::may_be_used(self, grant)
     }
 
     /// What keeps it from being loaded: each refused import with what to do.

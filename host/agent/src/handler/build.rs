@@ -62,6 +62,12 @@ pub(crate) fn run(args: &BuildArgs) -> Result<()> {
     let text = about.manifest(&package.name, &package.version)?;
     let component = manifest::add(component, &text)?;
     let inspection = check(&component)?;
+    for unused in about.compare(&inspection)? {
+        complain(&format!(
+            "warning: `uses` in levada.toml has \"{unused}\", which the component does not import: \
+             remove it\n"
+        ));
+    }
     let name = format!("{}.wasm", package.name);
     let output = args.output.clone().unwrap_or_else(|| project.join(name));
     write(&output, &component)?;

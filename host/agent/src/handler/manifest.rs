@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result, bail};
 use levada_core::{ByteSize, settings::nearest};
+use levada_wasm::Inspection;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -98,6 +99,33 @@ fn parse(text: &str) -> Result<About> {
 }
 
 impl About {
+    /// Compares what a component imports with `uses`: what stands there and is not imported.
+    ///
+    /// # Errors
+    /// It imports what `uses` does not say: who installs it would be told too little.
+    pub(super) fn compare(&self, seen: &Inspection) -> Result<Vec<&str>> {
+        let uses = &self.handler.uses;
+        let imported = seen.uses().into_iter();
+        let unsaid: Vec<_> = imported
+            .filter(|key| !uses.iter().any(|it| it == key))
+            .collect();
+        if !unsaid.is_empty() {
+            let all: Vec<_> = uses
+                .iter()
+                .map(String::as_str)
+                .chain(unsaid.clone())
+                .collect();
+            bail!(
+                "the component imports what `uses` in levada.toml does not say: {}; write \
+                 uses = {}",
+                unsaid.join(", "),
+                json!(all)
+            );
+        }
+        let unused = uses.iter().map(String::as_str);
+        Ok(unused.filter(|key| !seen.may_use(key)).collect())
+    }
+
     /// The manifest's text.
     ///
     /// # Errors

@@ -50,3 +50,32 @@ fn mistakes_are_named() {
         assert!(error.contains(named), "{error}");
     }
 }
+
+#[test]
+fn what_is_imported_is_what_is_said() {
+    let import = |name: &str, given| levada_wasm::Import {
+        name: name.into(),
+        given,
+    };
+    let granted = |line: &str| levada_wasm::Given::Granted(line.into());
+    let mut seen = levada_wasm::inspect(EMPTY).unwrap();
+    seen.imports = vec![
+        import("levada:handler/state@0.1.0", granted("grants = { state }")),
+        import(
+            "levada:handler/http-client@0.1.0",
+            granted("grants = { http }"),
+        ),
+        import("wasi:random/random@0.2.6", levada_wasm::Given::Inert),
+    ];
+    let about = |uses: &str| parse(&format!("[handler]\nuses = {uses}")).unwrap();
+    let error = about(r#"["state"]"#)
+        .compare(&seen)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("does not say: http; write uses = [\"state\",\"http\"]"),
+        "{error}"
+    );
+    let said = about(r#"["state", "http", "lookup", "wall-clock", "random"]"#);
+    assert_eq!(said.compare(&seen).unwrap(), ["lookup", "wall-clock"]);
+}
