@@ -55,6 +55,7 @@ impl Guest {
             cache_dir: None,
             compiler: Compiler::InProcess,
             memory_reservation: MemoryReservation::Full,
+            recordings: None,
             registry: levada_telemetry::Registry::new(),
             clock: Arc::new(SystemClock),
             chance: Chance::seeded(1),

@@ -83,6 +83,7 @@ impl<'a> House<'a> {
             cache_dir: None,
             compiler: Compiler::InProcess,
             memory_reservation: MemoryReservation::Full,
+            recordings: None,
             registry: levada_telemetry::Registry::new(),
             clock: std::sync::Arc::new(SystemClock),
             chance: Chance::seeded(1),

@@ -120,6 +120,7 @@ pub(crate) fn shown(letter: &Value) -> Option<String> {
         ("reason", "reason"),
         ("limit", "limit"),
         ("handler", "handler"),
+        ("recording", "recorded in"),
         ("origin", "origin id"),
     ] {
         if let Some(text) = letter[key].as_str() {

@@ -105,6 +105,7 @@ fn check_role(
         interceptor,
         sink,
         source,
+        ..
     } = &handler.roles;
     let is = [
         (interceptor.is_some(), INTERCEPTOR),

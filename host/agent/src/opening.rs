@@ -124,6 +124,7 @@ pub(crate) async fn open_handlers(
     let program = std::env::current_exe().context("cannot find the path of this program")?;
     let config = HandlersConfig {
         cache_dir: data.is_dir().then(|| data.join("compiled")),
+        recordings: Some(data.join("recordings")),
         compiler: Compiler::Child {
             program,
             args: ["handler", "compile-child"].map(Into::into).to_vec(),

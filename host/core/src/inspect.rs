@@ -93,6 +93,7 @@ pub struct DeadLetterInfo {
     pub limit: Option<String>,
     pub backtrace: Option<String>,
     pub handler: Option<String>,
+    pub recording: Option<String>,
     pub origin: Option<String>,
     pub attempts: u32,
     pub at_ms: u64,

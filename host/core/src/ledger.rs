@@ -157,6 +157,8 @@ pub struct DeadLetter {
     pub backtrace: Option<String>,
     /// The digest of the handler's component, as `sha256:<hex>`.
     pub handler: Option<String>,
+    /// Where the call that failed is recorded, if it is.
+    pub recording: Option<String>,
     /// How often the event was tried.
     pub attempts: u32,
     /// When it was rejected, in milliseconds since 1970.

@@ -80,6 +80,8 @@ pub struct Reject {
     pub backtrace: Option<String>,
     /// The digest of the handler's component, as `sha256:<hex>`.
     pub handler: Option<String>,
+    /// Where the call that failed is recorded, if it is.
+    pub recording: Option<String>,
     /// How often it was tried, if that is more than its leases.
     pub attempts: Option<u32>,
 }

@@ -342,6 +342,7 @@ impl SourceIngest {
             flow: self.part.clone(),
             backtrace: None,
             handler: None,
+            recording: None,
             attempts: 1,
             at_ms,
         };

@@ -200,6 +200,7 @@ impl Case<'_> {
             limit,
             backtrace,
             handler,
+            recording,
             attempts,
         } = reject;
         DeadLetter {
@@ -211,6 +212,7 @@ impl Case<'_> {
             limit,
             backtrace,
             handler,
+            recording,
             attempts: attempts.unwrap_or_else(|| lease.attempts.saturating_add(1)),
             at_ms: self.now_ms,
         }

@@ -28,6 +28,10 @@ pub(crate) fn encode(letter: &DeadLetter) -> Vec<u8> {
     put_option(&mut out, letter.backtrace.as_deref().map(str::as_bytes));
     put_option(&mut out, letter.handler.as_deref().map(str::as_bytes));
     put_bytes(&mut out, &letter.event);
+    // At the end and only where it is, so that versions before it read what is before.
+    if let Some(recording) = &letter.recording {
+        put_bytes(&mut out, recording.as_bytes());
+    }
     out
 }
 
@@ -57,6 +61,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<DeadLetter> {
         backtrace: text(reader.option()?)?,
         handler: text(reader.option()?)?,
         event: Bytes::copy_from_slice(reader.bytes()?),
+        recording: match reader.0 {
+            [] => None,
+            _ => Some(reader.text()?.to_owned()),
+        },
     })
 }
 
@@ -82,6 +90,7 @@ pub(crate) fn describe(id: u64, letter: DeadLetter) -> DeadLetterInfo {
         limit: letter.limit,
         backtrace: letter.backtrace,
         handler: letter.handler,
+        recording: letter.recording,
         origin: letter.origin.map(|origin| origin.to_string()),
         attempts: letter.attempts,
         at_ms: letter.at_ms,

@@ -1,6 +1,7 @@
 //! What the host knows about an instance while it runs: its limits, its call, its log.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,7 +19,9 @@ use crate::{
     limits::{Limit, LimitReached, Limiter},
     lookup::Tables,
     meters::{GuestNumbers, Meters},
+    record::{Masks, Shelf, Tape},
     state::Session,
+    tap::Taps,
     ticker::TICK,
 };
 
@@ -27,6 +30,9 @@ use crate::{
 pub(crate) struct Shared {
     /// The handler's name in the configuration.
     pub(crate) name: String,
+    /// Its component: the digest, and the file.
+    pub(crate) digest: String,
+    pub(crate) component: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) settings: Settings,
     pub(crate) grants: Grants,
@@ -40,6 +46,12 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Chance,
     pub(crate) log: Mutex<LogBucket>,
+    /// Its secrets, for recordings to be without.
+    pub(crate) masks: Arc<Masks>,
+    /// Who looks on.
+    pub(crate) taps: Arc<Taps>,
+    /// Where calls that fail are recorded, if they are.
+    pub(crate) shelf: Option<Shelf>,
 }
 
 /// The handler's settings, ready to be read.
@@ -103,6 +115,8 @@ pub(crate) struct Guest {
     pub(crate) random: Chance,
     /// What counts its CPU time, if its calls may wait.
     pub(crate) polls: Option<Arc<PollTime>>,
+    /// What it asks and is answered, where that is recorded or replayed.
+    pub(crate) tape: Option<Tape>,
 }
 
 /// The call that runs, or the last one.
@@ -173,6 +187,7 @@ impl Guest {
             state: None,
             random: Chance::seeded(shared.chance.bits()),
             polls,
+            tape: None,
             shared: Arc::clone(shared),
         };
         guest.begin(0);

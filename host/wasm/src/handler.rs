@@ -36,7 +36,6 @@ const OTHER_REASONS: &str = "other reasons";
 #[derive(Debug)]
 pub(crate) struct Handler {
     pub(crate) part: PartId,
-    pub(crate) digest: String,
     pub(crate) pool: Pool,
     slots: Semaphore,
     memory: Memory,
@@ -49,7 +48,7 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(crate) fn new(part: PartId, digest: String, pool: Pool, spec: &HandlerSpec) -> Self {
+    pub(crate) fn new(part: PartId, pool: Pool, spec: &HandlerSpec) -> Self {
         let shared = &pool.mould().shared;
         let (open, trips) = (&shared.meters.breaker_open, &shared.meters.breaker_trips);
         let chance = shared.chance.clone();
@@ -60,7 +59,6 @@ impl Handler {
                 .state
                 .map(|cap| State::new(part.name.clone(), cap)),
             part,
-            digest,
             slots: Semaphore::new(pool.most()),
             pool,
             memory: Memory::default(),
@@ -102,7 +100,8 @@ impl Handler {
             batch,
             facts,
         };
-        let pieces = rescue::handle(at, range).await;
+        let pieces = rescue::handle(at, range.clone()).await;
+        self.shared().taps.show(facts.part, batch, &range, &pieces);
         match &pieces {
             Ok(pieces) => {
                 let (tally, last) = tally(pieces);
@@ -151,8 +150,8 @@ impl Handler {
     ) {
         self.count(outcome.counts);
         effects.count(call.part, Counter::Made, outcome.made);
-        for (reason, events) in outcome.discarded {
-            let reason = self.known_reason(reason);
+        for (reason, events) in outcome.discarded(self.on_reject()) {
+            let reason = self.known_reason(reason.to_owned());
             effects.count_reason(call.part, Counter::Discarded, &reason, events);
         }
         let rejected = u64::try_from(outcome.rejected.len()).unwrap_or(u64::MAX);
@@ -185,11 +184,12 @@ impl Handler {
                     limit: broken.limit.map(|limit| limit.as_str().to_owned()),
                     backtrace: broken.backtrace.clone(),
                     attempts: guilty.attempts,
+                    recording: broken.recording.clone(),
                     ..letter
                 }));
                 effects.count(call.part, Counter::DeadLettered, 1);
-                let (handler, reason) = (&self.part.name, &broken.reason);
-                tracing::warn!(%handler, %reason, "event set aside: the handler fails on it");
+                let (handler, reason, at) = (&self.part.name, &broken.reason, broken.at());
+                tracing::warn!(%handler, %reason, at, "event set aside: the handler fails on it");
             }
             OnTrap::Discard => {
                 effects.count_reason(call.part, Counter::Discarded, "handler failed", 1);
@@ -213,7 +213,8 @@ impl Handler {
             reason,
             limit: None,
             backtrace: None,
-            handler: Some(self.digest.clone()),
+            handler: Some(self.shared().digest.clone()),
+            recording: None,
             attempts: call.attempt,
             at_ms: self.pool.mould().shared.clock.wall_ms(),
         })

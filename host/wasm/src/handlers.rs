@@ -31,8 +31,10 @@ use crate::{
     meters::{GuestNumbers, Meters},
     pool::Pool,
     precompiled::Cache,
+    record::Shelf,
     sink::SinkHandler,
     source::SourceHandler,
+    tap::{Tap, TapParams, Taps, TooManyTaps},
     ticker::Ticker,
     wasi,
 };
@@ -44,6 +46,8 @@ pub struct HandlersConfig {
     pub cache_dir: Option<PathBuf>,
     pub compiler: Compiler,
     pub memory_reservation: MemoryReservation,
+    /// Where handlers that are to record failures keep them; `None` keeps none.
+    pub recordings: Option<PathBuf>,
     pub registry: Registry,
     pub clock: Arc<dyn Clock>,
     pub chance: Chance,
@@ -63,9 +67,18 @@ pub struct Loaded {
     pub interceptor: Option<Arc<dyn Interceptor>>,
     pub sink: Option<SinkHandler>,
     pub source: Option<SourceHandler>,
+    taps: Arc<Taps>,
 }
 
 impl Loaded {
+    /// Looks on while the handler works, in whatever role.
+    ///
+    /// # Errors
+    /// [`TooManyTaps`]
+    pub fn tap(&self, params: TapParams) -> Result<Tap, TooManyTaps> {
+        self.taps.open(params)
+    }
+
     /// The handler as an interceptor.
     ///
     /// # Errors
@@ -177,21 +190,21 @@ impl Handlers {
     /// # Errors
     /// [`LoadError`]
     pub async fn load(&self, part: &PartId, spec: &HandlerSpec) -> Result<Loaded, LoadError> {
-        let path = spec.component.clone();
-        let bytes = tasks::blocking(move || read(&path)).await?;
-        let seen = inspect(&bytes).map_err(|source| LoadError::Inspect {
-            path: spec.component.clone(),
-            source,
-        })?;
+        let (seen, bytes) = look(spec).await?;
         let roles = admit(&seen, &spec.grants)?;
         let component = self.component(&seen.digest, bytes).await?;
         let mut loaded = Loaded {
             interceptor: None,
             sink: None,
             source: None,
+            taps: Arc::default(),
         };
         for role in roles {
-            let handler = self.prepare(part, spec, role, &seen, &component).await?;
+            fits(role, spec)?;
+            let taps = Arc::clone(&loaded.taps);
+            let shared = self.shared(part, spec, role, (&seen.digest, taps))?;
+            let mould = self.mould(spec, role, &seen, (&component, shared))?;
+            let handler = start(part, spec, mould).await?;
             match role {
                 Role::PackedInterceptor | Role::Interceptor => {
                     loaded.interceptor = Some(Arc::new(handler));
@@ -214,7 +227,11 @@ impl Handlers {
     }
 
     /// Machine code from the cache, or from the compiler.
-    async fn component(&self, digest: &str, bytes: Vec<u8>) -> Result<Component, LoadError> {
+    pub(crate) async fn component(
+        &self,
+        digest: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Component, LoadError> {
         if let Some(cache) = &self.cache
             && let Some(code) = tasks::in_place(|| cache.get(digest, &self.engine))
             && let Ok(component) = code.load(&self.engine)
@@ -236,18 +253,16 @@ impl Handlers {
         code.load(&self.engine).map_err(link_error)
     }
 
-    /// Links and starts a handler in one role.
-    async fn prepare(
+    /// Links a component for one role.
+    pub(crate) fn mould(
         &self,
-        part: &PartId,
         spec: &HandlerSpec,
         role: Role,
         seen: &Inspection,
-        component: &Component,
-    ) -> Result<Handler, LoadError> {
-        fits(role, spec)?;
+        (component, shared): (&Component, Shared),
+    ) -> Result<Mould, LoadError> {
         let side = side_of(role, seen);
-        let mould = tasks::in_place(|| {
+        tasks::in_place(|| {
             let mut linker = Linker::<Guest>::new(&self.engine);
             imports::link(&mut linker).map_err(link_error)?;
             wasi::link(&mut linker, &self.engine, component, side).map_err(link_error)?;
@@ -260,31 +275,20 @@ impl Handlers {
                 timer: timer_of(component),
                 role,
                 side,
-                shared: Arc::new(self.shared(part, spec, role)?),
+                shared: Arc::new(shared),
                 on_reject: spec.on_reject,
                 ticker: Arc::clone(&self.ticker),
             })
-        })?;
-        let instances = match role.is_sink() {
-            true => spec.instances.max(spec.in_flight),
-            false => spec.instances,
-        };
-        let pool = Pool::new(mould, spec.reuse, instances);
-        // Shows now that it starts, and with the types that are expected.
-        let first = pool.mould().where_it_lives(pool.fresh()).await;
-        let first = first.and_then(|live| {
-            pool.mould().check(&live)?;
-            Ok(live)
-        });
-        let first = first.map_err(|broken: Box<Broken>| LoadError::Start {
-            reason: broken.reason,
-        })?;
-        pool.give(first);
-        let digest = seen.digest.clone();
-        Ok(Handler::new(part.clone(), digest, pool, spec))
+        })
     }
 
-    fn shared(&self, part: &PartId, spec: &HandlerSpec, role: Role) -> Result<Shared, LoadError> {
+    pub(crate) fn shared(
+        &self,
+        part: &PartId,
+        spec: &HandlerSpec,
+        role: Role,
+        (digest, taps): (&str, Arc<Taps>),
+    ) -> Result<Shared, LoadError> {
         let name = part.name.as_str();
         let mut limits = spec.limits.clone();
         if !role.is_interceptor() {
@@ -296,8 +300,15 @@ impl Handlers {
             reason: lookup::reason(&error),
             table,
         })?;
+        let shelf = |folder: &PathBuf| Shelf::new(folder, part, spec.record_failures);
+        let recordings = self.config.recordings.as_ref();
         Ok(Shared {
             name: name.to_owned(),
+            digest: digest.to_owned(),
+            component: spec.component.clone(),
+            masks: Arc::new(spec.masks()),
+            shelf: recordings.filter(|_| spec.record_failures > 0).map(shelf),
+            taps,
             limits,
             settings: settings_of(&spec.config.0),
             meters: Meters::new(&self.config.registry, name),
@@ -355,6 +366,36 @@ fn remarks(spec: &HandlerSpec, seen: &Inspection) -> Vec<Remark> {
     remarks
 }
 
+/// Starts a handler: shows now that it does, and with the types that are expected.
+async fn start(part: &PartId, spec: &HandlerSpec, mould: Mould) -> Result<Handler, LoadError> {
+    let instances = match mould.role.is_sink() {
+        true => spec.instances.max(spec.in_flight),
+        false => spec.instances,
+    };
+    let pool = Pool::new(mould, spec.reuse, instances);
+    let first = pool.mould().where_it_lives(pool.fresh(None)).await;
+    let first = first.and_then(|live| {
+        pool.mould().check(&live)?;
+        Ok(live)
+    });
+    let first = first.map_err(|broken: Box<Broken>| LoadError::Start {
+        reason: broken.reason,
+    })?;
+    pool.give(first);
+    Ok(Handler::new(part.clone(), pool, spec))
+}
+
+/// Reads a component and what it says of itself.
+pub(crate) async fn look(spec: &HandlerSpec) -> Result<(Inspection, Vec<u8>), LoadError> {
+    let path = spec.component.clone();
+    let bytes = tasks::blocking(move || read(&path)).await?;
+    let seen = inspect(&bytes).map_err(|source| LoadError::Inspect {
+        path: spec.component.clone(),
+        source,
+    })?;
+    Ok((seen, bytes))
+}
+
 /// Reads a file that is not larger than a component may be, by one byte.
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let failed = |source| LoadError::Read {
@@ -397,7 +438,7 @@ fn side_of(role: Role, seen: &Inspection) -> Side {
 
 /// Decides from its names whether a component may be loaded, and in which roles: of each the
 /// preferred form.
-fn admit(seen: &Inspection, grants: &Grants) -> Result<Vec<Role>, LoadError> {
+pub(crate) fn admit(seen: &Inspection, grants: &Grants) -> Result<Vec<Role>, LoadError> {
     let own = |(name, why): (&str, &str)| (name.to_owned(), why.to_owned());
     let mut refused: Vec<_> = seen.refused().map(own).collect();
     refused.extend(grants.missing(seen));

@@ -11,18 +11,19 @@ mod target;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{
     StoreContextMut,
     component::{ComponentType, Lift, Linker, Lower},
 };
 
 pub(crate) use client::{HttpClient, MachineNames};
-
 pub(crate) use headers::MOST_BYTES as HEADER_BYTES;
-use crate::{guest::Guest, imports::VERSION};
+
+use crate::{event::blob, guest::Guest, imports::VERSION, record::header_mask};
 
 /// `types.header`
-#[derive(Debug, Clone, ComponentType, Lift, Lower)]
+#[derive(Debug, Clone, ComponentType, Lift, Lower, Serialize, Deserialize)]
 #[component(record)]
 pub(crate) struct Header {
     #[component(name = "name")]
@@ -32,7 +33,7 @@ pub(crate) struct Header {
 }
 
 /// `http-client.request`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(record)]
 pub(crate) struct Request {
     #[component(name = "method")]
@@ -40,15 +41,17 @@ pub(crate) struct Request {
     #[component(name = "url")]
     pub(crate) url: String,
     #[component(name = "headers")]
+    #[serde(serialize_with = "masked")]
     pub(crate) headers: Vec<Header>,
     #[component(name = "body")]
+    #[serde(with = "blob")]
     pub(crate) body: Vec<u8>,
     #[component(name = "timeout-ms")]
     pub(crate) timeout_ms: u32,
 }
 
 /// `http-client.response`
-#[derive(Debug, Clone, ComponentType, Lower)]
+#[derive(Debug, Clone, ComponentType, Lower, Serialize, Deserialize)]
 #[component(record)]
 pub(crate) struct Reply {
     #[component(name = "status")]
@@ -56,7 +59,13 @@ pub(crate) struct Reply {
     #[component(name = "headers")]
     headers: Vec<Header>,
     #[component(name = "body")]
+    #[serde(with = "blob")]
     body: Vec<u8>,
+}
+
+/// The headers of a request in its recording.
+fn masked<S: serde::Serializer>(headers: &[Header], to: S) -> Result<S::Ok, S::Error> {
+    header_mask(headers).serialize(to)
 }
 
 impl Reply {
@@ -71,7 +80,7 @@ impl Reply {
 }
 
 /// `http-client.problem`
-#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
+#[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower, Serialize, Deserialize)]
 #[component(variant)]
 pub(crate) enum Problem {
     #[component(name = "denied")]
@@ -139,7 +148,11 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         Box::new(async move {
             let guest = cx.data_mut();
             guest.host_call()?;
+            if let Some(known) = guest.known("http-client.send", &(&request,))? {
+                return Ok((known,));
+            }
             let answer = send(guest, request).await;
+            guest.answered(&answer);
             guest.shared.meters.requested(Ended::of(&answer));
             if let Err(Problem::Denied(why)) = &answer {
                 guest.log(tracing::Level::WARN, &format!("request denied: {why}"));

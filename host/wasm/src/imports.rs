@@ -3,6 +3,7 @@
 mod lookup;
 mod state;
 
+use serde::{Serialize, de::DeserializeOwned};
 use wasmtime::{
     StoreContextMut,
     component::{ComponentType, Lift, Linker},
@@ -14,8 +15,9 @@ use crate::guest::Guest;
 pub(crate) const VERSION: &str = "0.1.0";
 
 /// `logging.level`
-#[derive(Debug, Clone, Copy, ComponentType, Lift)]
+#[derive(Debug, Clone, Copy, ComponentType, Lift, Serialize)]
 #[component(enum)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 #[expect(dead_code, reason = "lifting makes them from their numbers")]
 enum Level {
@@ -52,25 +54,57 @@ fn enter<'a>(cx: &'a mut Cx<'_>) -> wasmtime::Result<&'a mut Guest> {
     Ok(guest)
 }
 
+/// Answers a question: as it was answered before where the call is replayed.
+fn answer<W: Serialize, A: Serialize + DeserializeOwned>(
+    cx: &mut Cx<'_>,
+    ask: &str,
+    with: W,
+    work: impl FnOnce(&mut Guest, W) -> wasmtime::Result<A>,
+) -> wasmtime::Result<A> {
+    let guest = enter(cx)?;
+    if let Some(known) = guest.known(ask, &with)? {
+        return Ok(known);
+    }
+    let answer = work(guest, with)?;
+    guest.answered(&answer);
+    Ok(answer)
+}
+
+/// Takes what a guest has to say; also when the call is replayed.
+fn hear<W: Serialize>(
+    cx: &mut Cx<'_>,
+    say: &str,
+    with: W,
+    work: impl FnOnce(&mut Guest, W),
+) -> wasmtime::Result<()> {
+    let guest = enter(cx)?;
+    let _said_before: Option<()> = guest.known(say, &with)?;
+    work(guest, with);
+    guest.answered(&());
+    Ok(())
+}
+
 /// Adds all of them to a linker.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     link_call(linker)?;
     lookup::link(linker)?;
     state::link(linker)?;
     let mut logging = linker.instance(&format!("levada:handler/logging@{VERSION}"))?;
-    logging.func_wrap(
-        "write",
-        |mut cx: Cx<'_>, (level, message): (Level, String)| {
-            enter(&mut cx)?.log(level.into(), &message);
-            Ok(())
-        },
-    )?;
+    logging.func_wrap("write", |mut cx: Cx<'_>, with: (Level, String)| {
+        hear(&mut cx, "logging.write", with, |guest, (level, message)| {
+            guest.log(level.into(), &message);
+        })
+    })?;
     let mut settings = linker.instance(&format!("levada:handler/settings@{VERSION}"))?;
-    settings.func_wrap("get", |mut cx: Cx<'_>, (key,): (String,)| {
-        Ok((enter(&mut cx)?.shared.settings.values.get(&key).cloned(),))
+    settings.func_wrap("get", |mut cx: Cx<'_>, key: (String,)| {
+        let value = |guest: &mut Guest, (key,): (String,)| {
+            Ok(guest.shared.settings.values.get(&key).cloned())
+        };
+        Ok((answer(&mut cx, "settings.get", key, value)?,))
     })?;
     settings.func_wrap("all", |mut cx: Cx<'_>, (): ()| {
-        Ok((enter(&mut cx)?.shared.settings.all.clone(),))
+        let all = |guest: &mut Guest, ()| Ok(guest.shared.settings.all.clone());
+        Ok((answer(&mut cx, "settings.all", (), all)?,))
     })?;
     let mut text = linker.instance(&format!("levada:handler/text@{VERSION}"))?;
     text.func_wrap("decode", |mut cx: Cx<'_>, (bytes,): (Vec<u8>,)| {
@@ -82,35 +116,75 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         Ok((text.into_bytes(),))
     })?;
     let mut metrics = linker.instance(&format!("levada:handler/metrics@{VERSION}"))?;
-    metrics.func_wrap("add", |mut cx: Cx<'_>, (name, amount): (String, f64)| {
-        enter(&mut cx)?.shared.numbers.add(&name, amount);
-        Ok(())
+    metrics.func_wrap("add", |mut cx: Cx<'_>, with: (String, f64)| {
+        hear(
+            &mut cx,
+            "metrics.add",
+            exact(with),
+            |guest, (name, amount)| {
+                guest.shared.numbers.add(&name, amount.0);
+            },
+        )
     })?;
-    metrics.func_wrap("set", |mut cx: Cx<'_>, (name, value): (String, f64)| {
-        enter(&mut cx)?.shared.numbers.set(&name, value);
-        Ok(())
+    metrics.func_wrap("set", |mut cx: Cx<'_>, with: (String, f64)| {
+        hear(
+            &mut cx,
+            "metrics.set",
+            exact(with),
+            |guest, (name, value)| {
+                guest.shared.numbers.set(&name, value.0);
+            },
+        )
     })
+}
+
+fn exact<T>((of, number): (T, f64)) -> (T, Number) {
+    (of, Number(number))
+}
+
+/// A number that is written as text, so that it is the same number when it is read.
+#[derive(Debug, Clone, Copy)]
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Number {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
 }
 
 fn link_call(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut call = linker.instance(&format!("levada:handler/call@{VERSION}"))?;
     call.func_wrap("component", |mut cx: Cx<'_>, (): ()| {
-        Ok((enter(&mut cx)?.component(),))
+        let part = |guest: &mut Guest, ()| Ok(guest.component());
+        Ok((answer(&mut cx, "call.component", (), part)?,))
     })?;
     call.func_wrap("handler", |mut cx: Cx<'_>, (): ()| {
-        Ok((enter(&mut cx)?.shared.name.clone(),))
+        let name = |guest: &mut Guest, ()| Ok(guest.shared.name.clone());
+        Ok((answer(&mut cx, "call.handler", (), name)?,))
     })?;
     call.func_wrap("attempt", |mut cx: Cx<'_>, (): ()| {
-        Ok((enter(&mut cx)?.call.attempt,))
+        let attempt = |guest: &mut Guest, ()| Ok(guest.call.attempt);
+        Ok((answer(&mut cx, "call.attempt", (), attempt)?,))
     })?;
     call.func_wrap("batch-key", |mut cx: Cx<'_>, (): ()| {
-        Ok((enter(&mut cx)?.batch_key(),))
+        let key = |guest: &mut Guest, ()| Ok(guest.batch_key());
+        Ok((answer(&mut cx, "call.batch-key", (), key)?,))
     })?;
     call.func_wrap("received-ms", |mut cx: Cx<'_>, (): ()| {
+        let received = |guest: &mut Guest, ()| Ok(guest.call.received_ms);
+        let received = answer(&mut cx, "call.received-ms", (), received)?;
         #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
-        Ok((enter(&mut cx)?.call.received_ms as f64,))
+        Ok((received as f64,))
     })?;
     call.func_wrap("remaining-ms", |mut cx: Cx<'_>, (): ()| {
-        Ok((enter(&mut cx)?.remaining_ms(),))
+        let left = |guest: &mut Guest, ()| Ok(guest.remaining_ms());
+        Ok((answer(&mut cx, "call.remaining-ms", (), left)?,))
     })
 }

@@ -1,7 +1,7 @@
 //! Looking at a component without compiling it: what it can do, what it wants, what it would get.
 
 use ring::digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload};
 
@@ -31,7 +31,7 @@ pub struct Inspection {
 }
 
 /// What a component can be used as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Exports `levada:handler/packed-interceptor`.
@@ -153,7 +153,7 @@ impl Inspection {
     /// The digest's first 12 hex digits, enough to tell versions apart.
     #[must_use]
     pub fn short_digest(&self) -> &str {
-        short(&self.digest)
+        self.digest.get(7..19).unwrap_or(&self.digest)
     }
 
     /// The grants that it makes use of for certain: keys under `grants`. Clocks and random numbers

@@ -17,11 +17,13 @@ use wasmtime::{
 use crate::{
     OnReject, Role,
     broken::{Broken, broken_if, caught},
+    event::Blob,
     fiber::{Fiber, PollTime},
     guest::{Guest, Shared, at_tick},
     limits::{Limit, LimitReached},
     outcomes::{self, AllDelivered},
     packed,
+    record::Tape,
     state::{Lent, Well},
     ticker::Ticker,
     typed::{self, EventIn, Failure, Verdict},
@@ -98,12 +100,15 @@ type Verdicts = (Result<Vec<Verdict>, Failure>,);
 type Deliveries = (Result<AllDelivered, Failure>,);
 
 impl Mould {
-    /// Makes an instance; the guest's start functions run within the limits of a call.
-    pub(crate) async fn instantiate(&self) -> Result<Box<Live>, Box<Broken>> {
+    /// Makes an instance; the guest's start functions run within the limits of a call. With a tape,
+    /// all that it asks from now on is recorded or replayed.
+    pub(crate) async fn instantiate(&self, tape: Option<Tape>) -> Result<Box<Live>, Box<Broken>> {
         let limits = &self.shared.limits;
         let polls = Arc::new(PollTime::default());
         let own = (self.side == Side::Async).then(|| Arc::clone(&polls));
-        let mut store = Store::new(self.pre.engine(), Guest::new(&self.shared, own));
+        let mut guest = Guest::new(&self.shared, own);
+        guest.tape = tape;
+        let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| &mut guest.limiter);
         store.epoch_deadline_callback(at_tick);
         store.set_epoch_deadline(1);
@@ -233,7 +238,10 @@ impl Mould {
             .run::<_, PackedAnswer>(live, func, params, batch.len())
             .await;
         live.index = index;
-        let answer = called?.0.map_err(CallError::Failure)?;
+        let (answer,) = called?;
+        let guest = live.store.data_mut();
+        guest.came_back(|| answer.clone().map(Blob));
+        let answer = answer.map_err(CallError::Failure)?;
         let limits = &self.shared.limits;
         let applied = match self.role {
             Role::PackedSink | Role::Sink => packed::apply_delivery(&answer, batch, limits),
@@ -255,7 +263,9 @@ impl Mould {
                 let called = self
                     .run::<_, Deliveries>(live, func, params, batch.len())
                     .await;
-                let answer = called?.0.map_err(CallError::Failure)?;
+                let (answer,) = called?;
+                live.store.data_mut().came_back(|| answer.clone());
+                let answer = answer.map_err(CallError::Failure)?;
                 outcomes::apply(answer, batch.len())
             }
             Role::Interceptor | Role::PackedInterceptor | Role::Source => {
@@ -263,7 +273,9 @@ impl Mould {
                 let called = self
                     .run::<_, Verdicts>(live, func, params, batch.len())
                     .await;
-                let verdicts = called?.0.map_err(CallError::Failure)?;
+                let (verdicts,) = called?;
+                live.store.data_mut().came_back(|| verdicts.clone());
+                let verdicts = verdicts.map_err(CallError::Failure)?;
                 typed::apply(&verdicts, batch, &self.shared.limits, self.on_reject)
             }
         };
@@ -331,6 +343,11 @@ impl std::fmt::Debug for Mould {
 }
 
 impl Live {
+    /// Takes what ran along with it; from now on nothing is recorded.
+    pub(crate) fn take_tape(&mut self) -> Option<Tape> {
+        self.store.data_mut().tape.take()
+    }
+
     /// Bytes of all its memories.
     pub(crate) fn memory(&self) -> usize {
         self.store.data().limiter.memory()

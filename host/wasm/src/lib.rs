@@ -19,6 +19,7 @@ mod compile;
 mod inspect;
 mod precompiled;
 
+mod event;
 mod guest;
 mod http;
 mod imports;
@@ -46,11 +47,16 @@ mod source;
 mod state;
 mod timer;
 
+mod record;
+mod rerun;
+mod tap;
+
 pub mod zoo;
 
 pub use code_memory::deny_write_execute;
 pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
+pub use event::{EventText, NoEvent};
 pub use grants::{CredentialParams, Destination, GrantParams, Grants, LookupParams, Network};
 pub use handlers::{Handlers, HandlersConfig, LoadError, Loaded, OpenError, Remark};
 pub use inspect::{Given, Import, InspectError, Inspection, Role, inspect};
@@ -58,8 +64,11 @@ pub use limits::{Limit, LimitReached, LimitRow, Limits, WhenHit};
 pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
+pub use record::{Recording, RecordingError};
+pub use rerun::{Recorded, Replayed};
 pub use sink::SinkHandler;
 pub use source::SourceHandler;
+pub use tap::{BatchSight, EventSight, Sight, Tap, TapParams, TooManyTaps};
 pub use when::{When, WhenError};
 
 #[cfg(test)]

@@ -4,13 +4,15 @@ mod rows;
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wasmtime::ResourceLimiter;
 
 pub use rows::{LimitRow, WhenHit};
 
 /// The limits of one handler (security model 4.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Limits {
     /// Bytes of all linear memories of an instance together.
     pub memory: usize,

@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use wasmtime::component::{ComponentType, Lift};
 
 use crate::{
     rescue::LONGEST_WAIT,
     typed::Later,
-    verdicts::{Again, Breach, Outcome, reason_of},
+    verdicts::{Again, Breach, Outcome, Said, reason_of},
 };
 
 /// `outcomes.outcome`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(variant)]
 pub(crate) enum Delivered {
     #[component(name = "done")]
@@ -24,7 +25,7 @@ pub(crate) enum Delivered {
 }
 
 /// `outcomes.outcomes`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(variant)]
 pub(crate) enum AllDelivered {
     #[component(name = "all-done")]
@@ -43,11 +44,13 @@ pub(crate) struct Deliveries {
 impl Deliveries {
     pub(crate) fn done(&mut self, n: usize) {
         self.at += n;
+        self.outcome.say(n, Said::Done, None);
         self.outcome.counts.done += n as u64;
     }
 
     pub(crate) fn reject(&mut self, n: usize, reason: &str) {
         let reason = reason_of(reason);
+        self.outcome.say(n, Said::Reject, Some(reason.clone()));
         let rejected = (self.at..self.at + n).map(|place| (place, reason.clone()));
         self.outcome.rejected.extend(rejected);
         self.outcome.counts.reject += n as u64;
@@ -57,6 +60,7 @@ impl Deliveries {
     pub(crate) fn retry(&mut self, n: usize, after: Option<Duration>, reason: &str) {
         let after = after.map(|after| after.min(LONGEST_WAIT));
         let reason = reason_of(reason);
+        self.outcome.say(n, Said::Retry, Some(reason.clone()));
         let again = (self.at..self.at + n).map(|place| Again {
             place,
             after,

@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use levada_core::{
-    ByteSize, PartId, Problem, Problems, Table, choice, params, settings::parse_params,
+    ByteSize, PartId, Problem, Problems, Secret, Table, Value, choice, params,
+    settings::{ValueKind, parse_params},
 };
 
 use crate::{
     Limits,
     grants::{self, CredentialParams, Destination, GrantParams, Grants},
+    record::Masks,
     when::When,
 };
 
@@ -100,6 +102,9 @@ params! {
         pub every: Option<Duration>,
         /// What it may use beside its batch and its settings.
         pub grants: Option<GrantParams>,
+        /// How many calls that failed are kept as recordings, the latest ones; see `levada handler
+        /// run --replay`.
+        pub record_failures: usize = 0,
         /// Headers that the host adds to its requests, by destination.
         pub credentials: Option<BTreeMap<String, CredentialParams>>,
     }
@@ -126,8 +131,12 @@ pub struct HandlerSpec {
     /// How often its timer is called.
     pub every: Option<Duration>,
     pub grants: Grants,
+    /// How many calls that failed are kept as recordings.
+    pub record_failures: usize,
     /// Headers that the host adds to its requests.
     pub credentials: Vec<(Destination, CredentialParams)>,
+    /// Settings that are secret, by their keys.
+    pub secret_settings: Vec<(String, Secret)>,
 }
 
 /// A handler's settings as JSON; shows nothing of itself, since it may hold secrets.
@@ -156,7 +165,9 @@ impl HandlerSpec {
             when: None,
             every: None,
             grants: Grants::default(),
+            record_failures: 0,
             credentials: Vec::new(),
+            secret_settings: Vec::new(),
         }
     }
 
@@ -167,6 +178,23 @@ impl HandlerSpec {
         self
     }
 }
+
+impl HandlerSpec {
+    /// Its secrets, for what is written down to be without.
+    pub(crate) fn masks(&self) -> Masks {
+        let granted = self.grants.secrets.iter();
+        let granted = granted.map(|(name, secret)| (format!("grants.secrets.{name}"), secret));
+        let settings = self.secret_settings.iter();
+        let settings = settings.map(|(name, secret)| (name.clone(), secret));
+        let bound = self.credentials.iter();
+        let bound = bound.map(|(to, params)| (format!("credentials.\"{to}\""), &params.value));
+        let all = granted.chain(settings).chain(bound);
+        Masks::new(all.map(|(name, secret)| (name, secret.clone())))
+    }
+}
+
+/// The most recordings of one handler that are kept.
+const MOST_RECORDINGS: usize = 100;
 
 /// The most instances one handler may have.
 const MOST_INSTANCES: usize = 1024;
@@ -206,6 +234,10 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
     let deadline = limits.and_then(|limits| limits.deadline);
     let batch = params.batch.as_ref();
     let defaults = Limits::default();
+    let mut secret_settings = Vec::new();
+    if let Some(settings) = &params.config {
+        secrets_of(settings, "config", &mut secret_settings);
+    }
     let config = params
         .config
         .map_or_else(|| "{}".into(), |table| table.to_json());
@@ -228,9 +260,33 @@ pub fn check(part: &PartId, table: &Table, problems: &mut Problems) -> Option<Ha
         when: params.when,
         every: params.every,
         grants,
+        record_failures: params.record_failures,
         credentials,
+        secret_settings,
         component: params.component,
     })
+}
+
+/// Adds what is secret in a table of settings, with its key.
+fn secrets_of(table: &Table, path: &str, found: &mut Vec<(String, Secret)>) {
+    for (key, value) in &table.entries {
+        secrets_in(value, &format!("{path}.{}", key.name), found);
+    }
+}
+
+fn secrets_in(value: &Value, path: &str, found: &mut Vec<(String, Secret)>) {
+    match &value.kind {
+        ValueKind::Text { text, secret: true } => {
+            found.push((path.to_owned(), Secret::new(text)));
+        }
+        ValueKind::Array(values) => values.iter().for_each(|it| secrets_in(it, path, found)),
+        ValueKind::Table(table) => secrets_of(table, path, found),
+        ValueKind::Bool(_)
+        | ValueKind::Integer(_)
+        | ValueKind::Float(_)
+        | ValueKind::Text { .. }
+        | ValueKind::Date(_) => {}
+    }
 }
 
 /// A key, what is wrong with its value, and what is allowed.
@@ -269,6 +325,13 @@ fn out_of_range(params: &HandlerParams) -> Vec<Wrong> {
     }
     let many = !(1..=MOST_IN_FLIGHT).contains(&params.in_flight);
     wrong(many, "in-flight", "not a number of calls", "1 to 64");
+    let many = params.record_failures > MOST_RECORDINGS;
+    wrong(
+        many,
+        "record-failures",
+        "not a number of recordings",
+        "0 to 100",
+    );
     let often = params.every.is_some_and(|every| every < LEAST_EVERY);
     wrong(often, "every", "too often", "100ms or more");
     let state = params.grants.as_ref().and_then(|grants| grants.state);

@@ -97,7 +97,7 @@ async fn twice(pool: &Pool, cursor: Option<&Bytes>, facts: Facts<'_>) -> Result<
         Err(broken) => Err(broken.into()),
     };
     match first {
-        Err(CallError::Broken(_)) => call(pool, pool.fresh().await?, cursor, facts).await,
+        Err(CallError::Broken(_)) => call(pool, pool.fresh(None).await?, cursor, facts).await,
         answer => answer,
     }
 }

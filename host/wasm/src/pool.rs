@@ -7,6 +7,7 @@ use crate::{
     broken::Broken,
     instance::{Live, Mould, Spent},
     meters::Retired,
+    record::Tape,
 };
 
 /// The idle instances of one handler. An instance never serves two handlers.
@@ -51,13 +52,13 @@ impl Pool {
             .pop();
         match idle {
             Some(live) => Ok(live),
-            None => self.fresh().await,
+            None => self.fresh(None).await,
         }
     }
 
-    /// A new instance.
-    pub(crate) async fn fresh(&self) -> Result<Box<Live>, Box<Broken>> {
-        let made = self.mould.instantiate().await;
+    /// A new instance, with its tape if it has one.
+    pub(crate) async fn fresh(&self, tape: Option<Tape>) -> Result<Box<Live>, Box<Broken>> {
+        let made = self.mould.instantiate(tape).await;
         if let Err(broken) = &made {
             self.mould.shared.meters.failed(broken.limit, false);
         }

@@ -17,6 +17,8 @@ use crate::{
     broken::Broken,
     instance::{CallError, Facts, Live},
     pool::Pool,
+    record::Tape,
+    rerun,
     typed::Failure,
     verdicts::Outcome,
 };
@@ -185,12 +187,18 @@ impl Rescue<'_> {
         live: &mut Option<Box<Live>>,
         range: Range<usize>,
     ) -> Result<Result<Box<Outcome>, Box<Broken>>, InterceptError> {
-        let kept = live.take();
+        let mut kept = live.take();
         let pool = self.at.pool;
+        let shared = &pool.mould().shared;
+        // What is recorded begins where an instance does.
+        let tape = shared.shelf.as_ref().map(|_| Tape::records(&shared.masks));
+        if tape.is_some() {
+            self.finish(kept.take());
+        }
         let take = async move {
             match kept {
                 Some(kept) => Ok(kept),
-                None => pool.fresh().await,
+                None => pool.fresh(tape).await,
             }
         };
         self.call(live, take, range).await
@@ -212,7 +220,8 @@ impl Rescue<'_> {
             let called = pool.mould().call(&mut taken, &batch, self.at.facts).await;
             Ok((taken, called))
         };
-        let (taken, called) = pool.mould().where_it_lives(both).await?;
+        let (mut taken, called) = pool.mould().where_it_lives(both).await?;
+        let tape = taken.take_tape();
         match called {
             Ok(outcome) => {
                 *live = Some(taken);
@@ -223,8 +232,15 @@ impl Rescue<'_> {
                 self.said = true;
                 Err(error_of(failure))
             }
-            Err(CallError::Broken(broken)) => {
+            Err(CallError::Broken(mut broken)) => {
                 pool.lost();
+                // Of a search only what it finds is kept.
+                if let Some(tape) = tape
+                    && (batch.len() == 1 || self.at.on_trap == OnTrap::Stop)
+                {
+                    broken.recording =
+                        rerun::keep(pool.mould(), tape, &batch, self.at.facts, &broken);
+                }
                 let handler = &pool.mould().shared.name;
                 tracing::debug!(%handler, reason = %broken, events = batch.len(), "call failed");
                 Ok(Err(broken))

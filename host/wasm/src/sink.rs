@@ -127,7 +127,7 @@ impl<'a> Taken<'a> {
         }
         for (place, reason) in said.rejected {
             let reject = Reject {
-                handler: Some(self.handler.digest.clone()),
+                handler: Some(self.handler.shared().digest.clone()),
                 ..Reject::from(reason)
             };
             match self.handler.on_reject() {
@@ -146,14 +146,15 @@ impl<'a> Taken<'a> {
         let broken = &guilty.broken;
         match handler.on_trap {
             OnTrap::DeadLetter | OnTrap::Stop => {
-                let (name, reason) = (&handler.part.name, &broken.reason);
-                tracing::warn!(handler = %name, %reason, "event set aside: the handler fails on it");
+                let (name, reason, at) = (&handler.part.name, &broken.reason, broken.at());
+                tracing::warn!(handler = %name, %reason, at, "event set aside: the handler fails on it");
                 let reject = Reject {
                     reason: broken.reason.clone(),
                     limit: broken.limit.map(|limit| limit.as_str().to_owned()),
                     backtrace: broken.backtrace.clone(),
-                    handler: Some(handler.digest.clone()),
+                    handler: Some(handler.shared().digest.clone()),
                     attempts: Some(guilty.attempts),
+                    recording: broken.recording.clone(),
                 };
                 self.dead(place, reject);
             }

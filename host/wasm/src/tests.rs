@@ -7,6 +7,7 @@ mod guests;
 mod imports;
 mod limits;
 mod load;
+mod rerun;
 mod sink;
 pub(crate) mod sinks;
 mod source;
@@ -48,6 +49,7 @@ fn config(dir: &TempDir, registry: &Registry) -> HandlersConfig {
         cache_dir: Some(dir.path().join("cache")),
         compiler: Compiler::InProcess,
         memory_reservation: MemoryReservation::Full,
+        recordings: Some(dir.path().join("recordings")),
         registry: registry.clone(),
         clock: Arc::new(Stopped),
         chance: Chance::seeded(7),

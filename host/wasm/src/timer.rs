@@ -33,7 +33,7 @@ async fn twice(pool: &Pool, facts: Facts<'_>) -> Result<Batch, CallError> {
         Err(broken) => Err(broken.into()),
     };
     match first {
-        Err(CallError::Broken(_)) => call(pool, pool.fresh().await?, facts).await,
+        Err(CallError::Broken(_)) => call(pool, pool.fresh(None).await?, facts).await,
         answer => answer,
     }
 }

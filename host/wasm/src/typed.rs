@@ -2,10 +2,12 @@
 //! packed form.
 
 use levada_core::{Batch, BatchBuilder, avro};
+use serde::Serialize;
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 use crate::{
     Limits, OnReject,
+    event::{blob, optional_blob},
     verdicts::{Breach, Change, MOST_NAMES, Outcome, Verdicts, is_reserved, read_events},
 };
 
@@ -30,7 +32,7 @@ pub(crate) struct EventIn<'a> {
 }
 
 /// `types.header`, from a guest.
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(record)]
 pub(crate) struct Header {
     #[component(name = "name")]
@@ -40,17 +42,18 @@ pub(crate) struct Header {
 }
 
 /// `types.event`, from a guest.
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(record)]
 pub(crate) struct Event {
     #[component(name = "headers")]
     headers: Vec<Header>,
     #[component(name = "body")]
+    #[serde(with = "blob")]
     body: Vec<u8>,
 }
 
 /// `types.patch`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(record)]
 pub(crate) struct Patch {
     #[component(name = "set")]
@@ -58,11 +61,12 @@ pub(crate) struct Patch {
     #[component(name = "remove")]
     remove: Vec<String>,
     #[component(name = "body")]
+    #[serde(serialize_with = "optional_blob")]
     body: Option<Vec<u8>>,
 }
 
 /// `types.verdict`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(variant)]
 pub(crate) enum Verdict {
     #[component(name = "pass")]
@@ -78,7 +82,7 @@ pub(crate) enum Verdict {
 }
 
 /// `types.later`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(record)]
 pub(crate) struct Later {
     #[component(name = "reason")]
@@ -88,7 +92,7 @@ pub(crate) struct Later {
 }
 
 /// `types.failure`
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize)]
 #[component(variant)]
 pub(crate) enum Failure {
     #[component(name = "retry")]

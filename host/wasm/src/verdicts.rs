@@ -1,7 +1,7 @@
 //! What becomes of each event of a call: the one place where a guest's verdicts, typed or packed,
 //! turn into a new batch, and where what may come out is bounded.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use levada_core::{
@@ -51,8 +51,6 @@ impl fmt::Display for Breach {
 pub(crate) struct Outcome {
     /// The events that go on.
     pub(crate) batch: Batch,
-    /// How many are gone on purpose, by reason.
-    pub(crate) discarded: HashMap<String, u64>,
     /// Events for the dead letters: place in the call and reason.
     pub(crate) rejected: Vec<(usize, String)>,
     /// Events that a sink wants again.
@@ -61,7 +59,67 @@ pub(crate) struct Outcome {
     pub(crate) made: u64,
     /// How many events came out of each, in order.
     pub(crate) outs: Vec<u32>,
+    /// What was said of each, in order; of some, why.
+    pub(crate) said: Vec<Said>,
+    pub(crate) whys: Vec<(Range<usize>, String)>,
     pub(crate) counts: VerdictCounts,
+}
+
+/// What was said of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    Pass,
+    Patch,
+    Replace,
+    Discard,
+    Reject,
+    Done,
+    Retry,
+}
+
+impl Said {
+    /// The word for metrics and people.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Patch => "patch",
+            Self::Replace => "replace",
+            Self::Discard => "discard",
+            Self::Reject => "reject",
+            Self::Done => "done",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+impl Outcome {
+    /// Notes what was said of the next `n` events.
+    pub(crate) fn say(&mut self, n: usize, said: Said, why: Option<String>) {
+        let from = self.said.len();
+        self.said.extend(std::iter::repeat_n(said, n));
+        self.whys.extend(why.map(|why| (from..from + n, why)));
+    }
+
+    /// Why that was said of an event, if a reason was given.
+    pub(crate) fn why(&self, place: usize) -> Option<&str> {
+        let after = self.whys.partition_point(|(range, _)| range.end <= place);
+        let (range, why) = self.whys.get(after)?;
+        range.contains(&place).then_some(why)
+    }
+
+    /// How many events are gone on purpose, by reason.
+    pub(crate) fn discarded(&self, on_reject: OnReject) -> BTreeMap<&str, u64> {
+        let mut discarded = BTreeMap::new();
+        for (range, why) in &self.whys {
+            let reason = match (self.said.get(range.start), on_reject) {
+                (Some(Said::Discard), _) => why,
+                (Some(Said::Reject), OnReject::Discard) => "rejected",
+                _ => continue,
+            };
+            *discarded.entry(reason).or_default() += range.len() as u64;
+        }
+        discarded
+    }
 }
 
 /// An event that a sink wants again: its place in the call, the least wait, and why.
@@ -125,12 +183,14 @@ impl<'a> Verdicts<'a> {
     pub(crate) fn pass(&mut self, n: usize) {
         self.editor.keep(n);
         self.outs(n, 1);
+        self.outcome.say(n, Said::Pass, None);
         self.outcome.counts.pass += n as u64;
     }
 
     /// Patches the next event. `change` has no reserved name: see [`reserved`].
     pub(crate) fn patch(&mut self, change: &Change<'_>, body: Option<&[u8]>) -> Result<(), String> {
         self.outcome.counts.patch += 1;
+        self.outcome.say(1, Said::Patch, None);
         self.outs(1, 1);
         if change.names.is_empty() && body.is_none() {
             self.editor.keep(1);
@@ -178,6 +238,7 @@ impl<'a> Verdicts<'a> {
         }
         self.editor.replace(events);
         self.outs(1, events.len());
+        self.outcome.say(1, Said::Replace, None);
         self.outcome.counts.replace += 1;
         self.outcome.made += events.len() as u64 - 1;
         Ok(())
@@ -187,24 +248,22 @@ impl<'a> Verdicts<'a> {
         self.editor.skip(n);
         self.outs(n, 0);
         self.outcome.counts.discard += n as u64;
-        self.count_discarded(n, reason_of(reason));
+        self.outcome.say(n, Said::Discard, Some(reason_of(reason)));
     }
 
     pub(crate) fn reject(&mut self, n: usize, reason: &str) {
         self.outcome.counts.reject += n as u64;
         self.outs(n, usize::from(self.on_reject == OnReject::Pass));
+        let reason = reason_of(reason);
+        self.outcome.say(n, Said::Reject, Some(reason.clone()));
         match self.on_reject {
             OnReject::DeadLetter => {
                 let first = self.editor.at();
-                let reason = reason_of(reason);
                 let rejected = (first..first + n).map(|event| (event, reason.clone()));
                 self.outcome.rejected.extend(rejected);
                 self.editor.skip(n);
             }
-            OnReject::Discard => {
-                self.editor.skip(n);
-                self.count_discarded(n, "rejected".into());
-            }
+            OnReject::Discard => self.editor.skip(n),
             OnReject::Pass => self.editor.keep(n),
         }
     }
@@ -224,10 +283,6 @@ impl<'a> Verdicts<'a> {
     fn outs(&mut self, n: usize, each: usize) {
         let each = u32::try_from(each).unwrap_or(u32::MAX);
         self.outcome.outs.extend(std::iter::repeat_n(each, n));
-    }
-
-    fn count_discarded(&mut self, n: usize, reason: String) {
-        *self.outcome.discarded.entry(reason).or_default() += n as u64;
     }
 
     /// Checks an event that comes out.

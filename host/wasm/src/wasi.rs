@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use serde::{Serialize, de::DeserializeOwned};
 use wasmtime::{
     Engine, StoreContextMut,
     component::{
@@ -17,6 +18,7 @@ use wasmtime::{
 };
 
 use crate::{
+    event::Blob,
     guest::Guest,
     instance::Side,
     limits::{Limit, LimitReached},
@@ -200,14 +202,6 @@ fn answer(cx: &mut Cx<'_>, function: &str, params: &[Val]) -> wasmtime::Result<A
 /// A clock that stands still, unless a real one is granted: all of a call happens at the moment the
 /// guest first asks. Waiting takes no time on either.
 fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answer> {
-    let shared = &cx.data().shared;
-    let (wall_ms, nanos) = if shared.grants.wall_clock {
-        let since = u64::try_from(shared.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        (shared.clock.wall_ms(), since)
-    } else {
-        let wall_ms = cx.data_mut().wall_ms();
-        (wall_ms, wall_ms * 1_000_000)
-    };
     let datetime = |seconds, nanoseconds| {
         Answer::Value(Val::Record(vec![
             ("seconds".into(), Val::U64(seconds)),
@@ -215,9 +209,15 @@ fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answe
         ]))
     };
     Ok(match (interface, name) {
-        ("clocks/monotonic-clock", "now") => Val::U64(nanos).into(),
+        ("clocks/monotonic-clock", "now") => {
+            let now = told(cx, "monotonic-clock.now", (), |guest| {
+                Ok(monotonic_ns(guest))
+            })?;
+            Val::U64(now).into()
+        }
         ("clocks/monotonic-clock", "resolution") => Val::U64(1_000_000).into(),
         (_, "now") => {
+            let wall_ms = told(cx, "wall-clock.now", (), |guest| Ok(wall_ms(guest)))?;
             let millis = u32::try_from(wall_ms % 1000).unwrap_or(0);
             datetime(wall_ms / 1000, millis * 1_000_000)
         }
@@ -225,6 +225,36 @@ fn clock(cx: &mut Cx<'_>, interface: &str, name: &str) -> wasmtime::Result<Answe
         (_, "subscribe-instant" | "subscribe-duration") => new(cx, "pollable", 0)?.into(),
         _ => Answer::Refused,
     })
+}
+
+fn wall_ms(guest: &mut Guest) -> u64 {
+    match guest.shared.grants.wall_clock {
+        true => guest.shared.clock.wall_ms(),
+        false => guest.wall_ms(),
+    }
+}
+
+fn monotonic_ns(guest: &mut Guest) -> u64 {
+    match guest.shared.grants.wall_clock {
+        true => u64::try_from(guest.shared.since.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        false => guest.wall_ms() * 1_000_000,
+    }
+}
+
+/// What is not the same every time, unless the call is replayed.
+fn told<W: Serialize, A: Serialize + DeserializeOwned>(
+    cx: &mut Cx<'_>,
+    ask: &str,
+    with: W,
+    work: impl FnOnce(&mut Guest) -> wasmtime::Result<A>,
+) -> wasmtime::Result<A> {
+    let guest = cx.data_mut();
+    if let Some(known) = guest.known(ask, &with)? {
+        return Ok(known);
+    }
+    let answer = work(guest)?;
+    guest.answered(&answer);
+    Ok(answer)
 }
 
 fn poll(name: &str, params: &[Val]) -> Answer {
@@ -291,34 +321,44 @@ fn write(cx: &mut Cx<'_>, params: &[Val]) -> wasmtime::Result<()> {
 }
 
 fn random(cx: &mut Cx<'_>, name: &str, params: &[Val]) -> wasmtime::Result<Answer> {
-    let guest = cx.data_mut();
     Ok(match name {
-        "get-random-u64" | "get-insecure-random-u64" => Val::U64(bits(guest)?).into(),
+        "get-random-u64" | "get-insecure-random-u64" => {
+            Val::U64(told(cx, "random.u64", (), |guest| bits(guest))?).into()
+        }
         "insecure-seed" | "get-insecure-seed" => {
-            let seed = [bits(guest)?, bits(guest)?];
+            let seed = told(cx, "random.seed", (), |guest| {
+                Ok([bits(guest)?, bits(guest)?])
+            })?;
             Val::Tuple(seed.map(Val::U64).into()).into()
         }
         "get-random-bytes" | "get-insecure-random-bytes" => {
             let Some(Val::U64(count)) = params.first() else {
                 return Ok(Answer::Refused);
             };
-            match guest.call.random_left.checked_sub(*count) {
-                Some(left) => guest.call.random_left = left,
-                None => {
-                    let allowed = levada_core::ByteSize(guest.shared.limits.random);
-                    return Err(LimitReached::new(Limit::Random, allowed).into());
-                }
-            }
-            let count = usize::try_from(*count).unwrap_or(usize::MAX);
-            let mut bytes = Vec::with_capacity(count);
-            while bytes.len() < count {
-                let more = bits(guest)?.to_le_bytes().map(Val::U8);
-                bytes.extend(more.into_iter().take(count - bytes.len()));
-            }
-            Val::List(bytes).into()
+            let Blob(bytes) = told(cx, "random.bytes", (*count,), |guest| {
+                random_bytes(guest, *count)
+            })?;
+            Val::List(bytes.into_iter().map(Val::U8).collect()).into()
         }
         _ => Answer::Refused,
     })
+}
+
+fn random_bytes(guest: &mut Guest, count: u64) -> wasmtime::Result<Blob> {
+    match guest.call.random_left.checked_sub(count) {
+        Some(left) => guest.call.random_left = left,
+        None => {
+            let allowed = levada_core::ByteSize(guest.shared.limits.random);
+            return Err(LimitReached::new(Limit::Random, allowed).into());
+        }
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        let more = bits(guest)?.to_le_bytes();
+        bytes.extend(more.into_iter().take(count - bytes.len()));
+    }
+    Ok(Blob(bytes))
 }
 
 /// 64 random bits: of the system if that is granted, else from the instance's seed.

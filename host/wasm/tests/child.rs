@@ -46,6 +46,7 @@ async fn load_within(bounds: CompileBounds, args: &[&str], bytes: &[u8]) -> Resu
             bounds,
         },
         memory_reservation: MemoryReservation::Full,
+        recordings: None,
         registry: Registry::new(),
         clock: Arc::new(SystemClock),
         chance: Chance::seeded(1),

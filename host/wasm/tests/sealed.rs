@@ -28,6 +28,7 @@ async fn a_handler_runs_where_written_memory_may_not_be_executed() {
         cache_dir: None,
         compiler: Compiler::InProcess,
         memory_reservation: MemoryReservation::Full,
+        recordings: None,
         registry: Registry::new(),
         clock: Arc::new(SystemClock),
         chance: Chance::seeded(1),

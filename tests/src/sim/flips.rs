@@ -295,6 +295,7 @@ impl Life {
                 limit: None,
                 backtrace: None,
                 handler: None,
+                recording: None,
                 attempts: 1,
                 at_ms: number,
             });

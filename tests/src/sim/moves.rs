@@ -249,6 +249,7 @@ fn letter(number: u64, event: Bytes, flow: &PartId) -> DeadLetter {
         limit: None,
         backtrace: None,
         handler: None,
+        recording: None,
         attempts: 1,
         at_ms: number,
     }

@@ -60,6 +60,7 @@ fn dead_letter(id: u64) -> DeadLetterInfo {
         limit: None,
         backtrace: None,
         handler: None,
+        recording: None,
         origin: None,
         attempts: 1,
         at_ms: 0,

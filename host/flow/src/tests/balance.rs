@@ -45,6 +45,7 @@ fn letter(batch: &Batch, n: usize, flow: &PartId) -> DeadLetter {
         limit: None,
         backtrace: None,
         handler: None,
+        recording: None,
         attempts: 1,
         at_ms: 0,
     }

@@ -351,6 +351,7 @@ async fn dead_letters_leave_the_channel_counted(kind: ChannelKind) {
         limit: None,
         backtrace: None,
         handler: None,
+        recording: Some("recordings/h/7.jsonl".into()),
         attempts: 1,
         at_ms: 5,
     };
@@ -369,6 +370,10 @@ async fn dead_letters_leave_the_channel_counted(kind: ChannelKind) {
     assert_eq!(
         (letters[0].reason.as_str(), letters[0].body.as_str()),
         ("too hot", "event-00000001")
+    );
+    assert_eq!(
+        letters[0].recording.as_deref(),
+        Some("recordings/h/7.jsonl")
     );
     assert_eq!(letters[0].headers, [("kind".to_owned(), "test".to_owned())]);
     assert!(

@@ -41,6 +41,7 @@ fn letter() -> DeadLetter {
         limit: None,
         backtrace: None,
         handler: None,
+        recording: None,
         attempts: 1,
         at_ms: 7,
     }

@@ -84,6 +84,7 @@ fn letter(reason: &str) -> DeadLetter {
         limit: Some("output".into()),
         backtrace: None,
         handler: None,
+        recording: None,
         attempts: 2,
         at_ms: 7,
     }

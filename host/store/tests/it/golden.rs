@@ -50,6 +50,7 @@ fn letter() -> DeadLetter {
         limit: Some("output".into()),
         backtrace: Some("at line 1".into()),
         handler: Some("sha256:00".into()),
+        recording: None,
         attempts: 2,
         at_ms: 7,
     }

@@ -1,35 +1,32 @@
 //! `lookup` and `secrets`: what the operator lets a handler read.
 
-use wasmtime::component::{ComponentType, Linker, Lower};
+use std::sync::Arc;
 
-use super::{Cx, VERSION, enter};
-use crate::guest::Guest;
+use wasmtime::component::Linker;
 
-/// `types.header`
-#[derive(Debug, Clone, ComponentType, Lower)]
-#[component(record)]
-struct Column {
-    #[component(name = "name")]
-    name: String,
-    #[component(name = "value")]
-    value: String,
-}
+use super::{Cx, VERSION, answer};
+use crate::{guest::Guest, http::Header};
 
 /// Adds both to a linker.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut lookup = linker.instance(&format!("levada:handler/lookup@{VERSION}"))?;
-    lookup.func_wrap("find", |mut cx: Cx<'_>, (table, key): (String, String)| {
-        let row = enter(&mut cx)?.shared.tables.find(&table, &key);
-        let column = |(name, value): (std::sync::Arc<str>, Box<str>)| Column {
-            name: name.to_string(),
-            value: value.into(),
+    lookup.func_wrap("find", |mut cx: Cx<'_>, with: (String, String)| {
+        let find = |guest: &mut Guest, (table, key): (String, String)| {
+            let row = guest.shared.tables.find(&table, &key);
+            let column = |(name, value): (Arc<str>, Box<str>)| Header {
+                name: name.to_string(),
+                value: value.into(),
+            };
+            Ok(row.map(|row| row.into_iter().map(column).collect::<Vec<_>>()))
         };
-        let row: Option<Vec<_>> = row.map(|row| row.into_iter().map(column).collect());
-        Ok((row,))
+        Ok((answer(&mut cx, "lookup.find", with, find)?,))
     })?;
     let mut secrets = linker.instance(&format!("levada:handler/secrets@{VERSION}"))?;
-    secrets.func_wrap("get", |mut cx: Cx<'_>, (name,): (String,)| {
-        let secrets = &enter(&mut cx)?.shared.grants.secrets;
-        Ok((secrets.get(&name).map(|secret| secret.reveal().to_owned()),))
+    secrets.func_wrap("get", |mut cx: Cx<'_>, name: (String,)| {
+        let get = |guest: &mut Guest, (name,): (String,)| {
+            let secret = guest.shared.grants.secrets.get(&name);
+            Ok(secret.map(|secret| secret.reveal().to_owned()))
+        };
+        Ok((answer(&mut cx, "secrets.get", name, get)?,))
     })
 }

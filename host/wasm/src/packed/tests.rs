@@ -95,7 +95,10 @@ fn rejected_events_can_be_discarded_or_passed() {
     answer.extend([2, 0, 0, 0, b'n', b'o']);
     let limits = Limits::default();
     let outcome = apply(answer.clone(), &batch, &limits, OnReject::Discard).unwrap();
-    assert_eq!(outcome.discarded.get("rejected"), Some(&1));
+    assert_eq!(
+        outcome.discarded(OnReject::Discard).get("rejected"),
+        Some(&1)
+    );
     assert!(outcome.batch.is_empty());
     let outcome = apply(answer, &batch, &limits, OnReject::Pass).unwrap();
     assert_eq!(outcome.batch, batch);

@@ -9,7 +9,7 @@ use super::{
 use crate::When;
 
 /// A packed guest that adds 1 to the number under `n` at the start of every call.
-fn counter() -> String {
+pub(super) fn counter() -> String {
     let wat = caller(
         r#"(import "levada:handler/state@0.1.0" (instance $state
              (export "increment" (func (param "key" string) (param "by" f64) (param "ttl-s" (option u32))

@@ -47,6 +47,19 @@ async fn check_typed(house: &House, name: &str, path: PathBuf) {
     assert_eq!(retry, InterceptError::Later { reason, after }, "{name}");
     let handled = format!("levada_guest_sum_total{{part=\"{part}\",name=\"handled\"}} 120");
     assert!(house.shows(&handled), "{}", house.registry.render());
+    // Whatever its run-time library asks for, a call of it runs again bit for bit.
+    let recorded = rerun::record(house, &spec, &batch).await;
+    let recording = recorded.recording.unwrap();
+    assert!(recording.questions() > 0, "{name}");
+    for _ in 0..3 {
+        let replayed = house.handlers.replay(&spec, &recording).await.unwrap();
+        assert!(
+            replayed.differences.is_empty(),
+            "{name}: {:?}",
+            replayed.differences
+        );
+        assert_eq!(replayed.sights, recorded.sights, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ impl Case {
         let got = outcome.batch.iter();
         let got: Vec<_> = got.map(|e| crate::inspect::hex(e.as_bytes())).collect();
         assert_eq!(&got, events, "{name}");
-        let counted: BTreeMap<_, _> = outcome.discarded.into_iter().collect();
+        let counted = outcome.discarded(crate::OnReject::DeadLetter).into_iter();
+        let counted: BTreeMap<_, _> = counted.map(|(why, n)| (why.to_owned(), n)).collect();
         assert_eq!(&counted, discarded, "{name}");
         assert_eq!(&outcome.rejected, rejected, "{name}");
         let numbers = (outcome.made, outcome.counts.reserved);

@@ -199,6 +199,7 @@ fn sandbox(registry: &Registry, bounds: CompileBounds) -> Result<Handlers> {
             bounds,
         },
         memory_reservation: MemoryReservation::Full,
+        recordings: None,
         registry: registry.clone(),
         clock: Arc::new(SystemClock),
         chance: Chance::system(),
