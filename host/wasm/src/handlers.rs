@@ -311,7 +311,7 @@ impl Handlers {
             taps,
             limits,
             settings: settings_of(&spec.config.0),
-            meters: Meters::new(&self.config.registry, name),
+            meters: Meters::new(&self.config.registry, name, digest),
             numbers: GuestNumbers::new(&self.config.registry, name),
             clock: Arc::clone(&self.config.clock),
             chance: self.config.chance.clone(),

@@ -153,7 +153,7 @@ impl Inspection {
     /// The digest's first 12 hex digits, enough to tell versions apart.
     #[must_use]
     pub fn short_digest(&self) -> &str {
-        self.digest.get(7..19).unwrap_or(&self.digest)
+        short(&self.digest)
     }
 
     /// The grants that it makes use of for certain: keys under `grants`. Clocks and random numbers
@@ -218,6 +218,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
         }
     }
     Ok(found)
+}
+
+/// The first 12 hex digits of a digest.
+pub(crate) fn short(digest: &str) -> &str {
+    digest.get(7..19).unwrap_or(digest)
 }
 
 /// `sha256:` and the digest in lower-case hex.

@@ -7,7 +7,7 @@ use std::{
 
 use levada_telemetry::{Counter, Gauge, Registry};
 
-use crate::{http::Ended, limits::Limit};
+use crate::{http::Ended, inspect::short, limits::Limit};
 
 /// What the host counts.
 #[derive(Debug)]
@@ -67,11 +67,15 @@ impl Retired {
 }
 
 impl Meters {
-    pub(crate) fn new(registry: &Registry, handler: &str) -> Self {
+    /// The numbers of a handler; those that tell one version of it from another are counted for
+    /// each digest of its component, of which the first 12 digits are shown.
+    pub(crate) fn new(registry: &Registry, handler: &str, digest: &str) -> Self {
         let part = format!("handlers.{handler}");
+        let digest = ("digest", short(digest));
         let one = |name, help| registry.counter(name, help, &[("part", &part)]);
+        let each = |name, help| registry.counter(name, help, &[("part", &part), digest]);
         let by = |name, help, label: &str, value: &str| {
-            registry.counter(name, help, &[("part", &part), (label, value)])
+            registry.counter(name, help, &[("part", &part), (label, value), digest])
         };
         let verdict = |word| {
             by(
@@ -87,7 +91,8 @@ impl Meters {
         };
         let request = |word| {
             let help = "Requests over HTTP by how they ended";
-            by("levada_handler_requests", help, "end", word)
+            let labels = [("part", part.as_str()), ("end", word)];
+            registry.counter("levada_handler_requests", help, &labels)
         };
         let retired = |word| {
             by(
@@ -98,8 +103,8 @@ impl Meters {
             )
         };
         Self {
-            calls: one("levada_handler_calls", "Calls of the handler"),
-            cpu_nanoseconds: one("levada_handler_cpu_nanoseconds", "CPU time of its calls"),
+            calls: each("levada_handler_calls", "Calls of the handler"),
+            cpu_nanoseconds: each("levada_handler_cpu_nanoseconds", "CPU time of its calls"),
             passed: verdict("pass"),
             patched: verdict("patch"),
             replaced: verdict("replace"),
@@ -108,7 +113,7 @@ impl Meters {
             done: verdict("done"),
             retried: verdict("retry"),
             guilty: verdict("failed"),
-            bisections: one(
+            bisections: each(
                 "levada_handler_bisections",
                 "Batches searched for a guilty event",
             ),
@@ -124,7 +129,7 @@ impl Meters {
             memory_high_water: registry.gauge(
                 "levada_handler_memory_high_water_bytes",
                 "Most linear memory an instance had after a call",
-                &[("part", &part)],
+                &[("part", &part), digest],
             ),
             breaker_open: registry.gauge(
                 "levada_handler_breaker_open",

@@ -61,7 +61,7 @@ async fn every_fault_is_named_and_alone() {
         );
     }
     let failures = "levada_handler_failures_total{part=\"handlers.test\",limit=\"cpu\"}";
-    assert!(house.registry.render().contains(failures));
+    assert!(house.metrics().contains(failures));
 }
 
 #[tokio::test]
@@ -198,4 +198,51 @@ async fn a_loop_ends_soon_after_its_budget_and_others_run_on() {
     // Twice the budget and its ticks, with room for a machine that is busy.
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(effects.dead_letters[0].limit.as_deref(), Some("cpu"));
+}
+
+#[tokio::test]
+async fn what_two_versions_of_a_handler_do_is_counted_apart() {
+    let house = house();
+    let other = PUPPET.replace(
+        "(global.set $calls (i32.add",
+        "nop (global.set $calls (i32.add",
+    );
+    let mut digests = Vec::new();
+    for (wat, calls) in [(PUPPET, 1), (&other, 2)] {
+        let spec = house.spec(wat);
+        let seen = inspect(&std::fs::read(&spec.component).unwrap()).unwrap();
+        let digest = seen.short_digest().to_owned();
+        let handler = house.load(&spec).await;
+        for _ in 0..calls {
+            call(&*handler, &bodies(["a"])).await.unwrap();
+        }
+        let line = format!(
+            "levada_handler_calls_total{{part=\"handlers.test\",digest=\"{digest}\"}} {calls}"
+        );
+        let shown = house.registry.render();
+        assert!(
+            shown.lines().any(|shown| shown == line),
+            "{line} is not in {shown}"
+        );
+        digests.push(digest);
+    }
+    assert_ne!(digests[0], digests[1]);
+    let shown = house.registry.render();
+    for (metric, labels) in [
+        ("calls_total", ""),
+        ("events_total", ",verdict=\"pass\""),
+        ("events_total", ",verdict=\"failed\""),
+        ("cpu_nanoseconds_total", ""),
+        ("retirements_total", ",reason=\"failure\""),
+        ("memory_high_water_bytes", ""),
+        ("bisections_total", ""),
+        ("failures_total", ",limit=\"cpu\""),
+        ("failures_total", ",limit=\"none, a trap\""),
+    ] {
+        for digest in &digests {
+            let labels = format!("{{part=\"handlers.test\"{labels},digest=\"{digest}\"}}");
+            let wanted = format!("levada_handler_{metric}{labels} ");
+            assert!(shown.contains(&wanted), "{wanted} is not in {shown}");
+        }
+    }
 }
