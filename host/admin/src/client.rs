@@ -1,13 +1,16 @@
 //! Asking a running agent, for the command line.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, ops::ControlFlow, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, client::conn::http1, header::HOST};
+use hyper::{Method, Request, Response, body::Incoming, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::{net::UnixStream, time};
+use tokio::{
+    net::UnixStream,
+    time::{self, error::Elapsed},
+};
 
 use crate::doors::SOCKET;
 
@@ -56,55 +59,109 @@ pub async fn order(data: &Path, path_and_query: &str) -> Result<(u16, Bytes), As
     send(data, Method::POST, path_and_query, ORDER_WITHIN).await
 }
 
+/// Looks on: hands on each line of what the agent on a data folder has to tell on a path, until
+/// it ends, `each` has seen enough, or nothing was heard for a while. The status code, with the body
+/// if that is not 200.
+///
+/// # Errors
+/// [`AskError`]; [`AskError::NotRunning`] if no agent runs there.
+pub async fn watch(
+    data: &Path,
+    path_and_query: &str,
+    each: impl FnMut(&str) -> ControlFlow<()>,
+) -> Result<(u16, Bytes), AskError> {
+    let stream = connect(data).await?;
+    let watched = exchange(stream, Method::GET, path_and_query, async |answer| {
+        read_lines(answer, each).await
+    });
+    watched
+        .await
+        .map_err(|error| match error.downcast::<Elapsed>() {
+            Ok(_) => AskError::Silent {
+                data: data.display().to_string(),
+            },
+            Err(error) => AskError::Broken(error),
+        })
+}
+
+async fn read_lines(
+    answer: Response<Incoming>,
+    mut each: impl FnMut(&str) -> ControlFlow<()>,
+) -> Result<(u16, Bytes), Failure> {
+    let status = answer.status().as_u16();
+    if status != 200 {
+        return whole(answer).await;
+    }
+    let mut body = answer.into_body();
+    let mut rest = Vec::new();
+    while let Some(frame) = time::timeout(WITHIN, body.frame()).await? {
+        rest.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line[..end]);
+            if !line.is_empty() && each(&line).is_break() {
+                return Ok((status, Bytes::new()));
+            }
+        }
+        if rest.len() > LARGEST_ANSWER {
+            return Err("a line without an end".into());
+        }
+    }
+    Ok((status, Bytes::new()))
+}
+
 async fn send(
     data: &Path,
     method: Method,
     path_and_query: &str,
     within: Duration,
 ) -> Result<(u16, Bytes), AskError> {
-    let shown = || data.display().to_string();
-    let stream = match UnixStream::connect(data.join(SOCKET)).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            let is_absent = matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            );
-            return Err(if is_absent {
-                AskError::NotRunning { data: shown() }
-            } else {
-                AskError::Unreachable {
-                    data: shown(),
-                    source: error,
-                }
-            });
-        }
-    };
-    match time::timeout(within, exchange(stream, method, path_and_query)).await {
+    let stream = connect(data).await?;
+    match time::timeout(within, exchange(stream, method, path_and_query, whole)).await {
         Ok(answer) => answer.map_err(AskError::Broken),
-        Err(_) => Err(AskError::Silent { data: shown() }),
+        Err(_) => Err(AskError::Silent {
+            data: data.display().to_string(),
+        }),
     }
 }
 
-async fn exchange(
+async fn connect(data: &Path) -> Result<UnixStream, AskError> {
+    let shown = || data.display().to_string();
+    UnixStream::connect(data.join(SOCKET))
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                AskError::NotRunning { data: shown() }
+            }
+            _ => AskError::Unreachable {
+                data: shown(),
+                source,
+            },
+        })
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn whole(answer: Response<Incoming>) -> Result<(u16, Bytes), Failure> {
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), LARGEST_ANSWER);
+    Ok((status, body.collect().await?.to_bytes()))
+}
+
+/// Sends a request and has its answer read.
+async fn exchange<T>(
     stream: UnixStream,
     method: Method,
     path_and_query: &str,
-) -> Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
         .method(method)
         .uri(path_and_query)
         .header(HOST, "levada")
         .body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let answer = sender.send_request(request).await?;
-        let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), LARGEST_ANSWER)
-            .collect()
-            .await?;
-        Ok((status, body.to_bytes()))
-    };
+    let exchange = async { read(sender.send_request(request).await?).await };
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,

@@ -12,13 +12,15 @@ mod audit;
 mod client;
 mod doors;
 mod health;
+mod lines;
 mod operate;
 mod routes;
 mod view;
 
 pub use audit::{Audit, AuditRow, audit};
-pub use client::{AskError, ask, order};
+pub use client::{AskError, ask, order, watch};
 pub use doors::{Doors, OpenError, SOCKET};
 pub use health::{Health, HealthState};
-pub use operate::{Done, Operate, Order, Reload};
+pub use lines::Lines;
+pub use operate::{Done, Operate, Order, Reload, TapOrder};
 pub use view::{Facts, Listening, View, letter, letters, settled_audit};

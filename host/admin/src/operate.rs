@@ -2,12 +2,59 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
+use url::form_urlencoded;
+
+use crate::lines::Lines;
 
 /// Does what operators ask. The agent implements it; here is only the way in.
 #[async_trait]
 pub trait Operate: Send + Sync {
     /// Carries out an order. `by` says who gave it, for the log.
     async fn carry_out(&self, order: Order, by: &str) -> Done;
+
+    /// Opens a tap of a handler: a line of JSON for each event that it was called with, and for
+    /// each number of events that were not shown. Changes nothing. `by` says who looks, for the log.
+    ///
+    /// # Errors
+    /// What is wrong with the order, in words for people.
+    async fn tap(&self, tap: TapOrder, by: &str) -> Result<Box<dyn Lines>, String>;
+}
+
+/// What somebody wants to see of a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapOrder {
+    /// Its name in the configuration.
+    pub handler: String,
+    /// A condition on the events as they came; all if not set.
+    pub filter: Option<String>,
+}
+
+impl TapOrder {
+    /// Reads what stands between `/handlers/` and `/tap`, and `filter=CONDITION` of a query.
+    pub(crate) fn parse(handler: &str, query: &str) -> Option<Self> {
+        let mut tap = Self {
+            handler: handler.to_owned(),
+            filter: None,
+        };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "filter" => tap.filter = Some(value.into_owned()),
+                _ => return None,
+            }
+        }
+        Some(tap)
+    }
+
+    /// The path and query that ask for it.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let path = format!("/handlers/{}/tap", self.handler);
+        let Some(filter) = &self.filter else {
+            return path;
+        };
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        format!("{path}?{}", query.append_pair("filter", filter).finish())
+    }
 }
 
 /// What can be asked.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
@@ -12,11 +12,12 @@ use levada_core::tasks::blocking;
 use serde::Serialize;
 
 use crate::{
-    operate::{Done, Order, Reload},
+    lines::LineBody,
+    operate::{Done, Order, Reload, TapOrder},
     view::{View, letter, letters, settled_audit},
 };
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Either<Full<Bytes>, LineBody>>;
 
 /// Which door a request came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) enum Door {
 /// What Prometheus and others read.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
+/// A JSON value a line.
+const NDJSON: &str = "application/x-ndjson";
 /// Dead letters in one answer, if nothing else is asked for, and at most.
 const LETTERS: usize = 100;
 const MOST_LETTERS: usize = 1000;
@@ -61,10 +64,15 @@ pub(crate) async fn answer<B>(view: &View, door: Door, by: &str, request: &Reque
         ("/dead-letters", Door::Socket) => {
             list(view, request.uri().query().unwrap_or_default()).await
         }
-        (path, Door::Socket) => match path.strip_prefix("/dead-letters/").map(str::parse) {
-            Some(Ok(id)) => one_letter(view, id).await,
-            Some(Err(_)) | None => not_found(),
-        },
+        (path, Door::Socket) => {
+            if let Some(handler) = tapped(path) {
+                return tap(view, handler, by, request.uri().query().unwrap_or_default()).await;
+            }
+            match path.strip_prefix("/dead-letters/").map(str::parse) {
+                Some(Ok(id)) => one_letter(view, id).await,
+                Some(Err(_)) | None => not_found(),
+            }
+        }
     }
 }
 
@@ -129,6 +137,24 @@ async fn one_letter(view: &View, id: u64) -> Answer {
     }
 }
 
+/// The handler whose tap a path is.
+fn tapped(path: &str) -> Option<&str> {
+    path.strip_prefix("/handlers/")?.strip_suffix("/tap")
+}
+
+async fn tap(view: &View, handler: &str, by: &str, query: &str) -> Answer {
+    let Some(order) = TapOrder::parse(handler, query) else {
+        return problem(StatusCode::BAD_REQUEST, "known is filter=CONDITION");
+    };
+    match view.operate.tap(order, by).await {
+        Ok(lines) => {
+            let body = Either::Right(LineBody::new(lines, &view.stop));
+            with_headers(NDJSON, Response::new(body))
+        }
+        Err(why) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+    }
+}
+
 /// What the store gave, or why it did not.
 fn read<T: Serialize>(found: Result<T, String>) -> Answer {
     match found {
@@ -153,7 +179,11 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 }
 
 fn text(kind: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let body = Either::Left(Full::new(Bytes::from(body)));
+    with_headers(kind, Response::new(body))
+}
+
+fn with_headers(kind: &'static str, mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -5,6 +5,7 @@ mod list;
 mod manifest;
 mod new;
 mod sdk;
+mod tap;
 mod zoo;
 
 use std::{
@@ -44,6 +45,8 @@ pub(crate) enum HandlerVerb {
     List(list::ListArgs),
     /// Shows what a component can be used as, what it imports, and what it would get
     Inspect(InspectArgs),
+    /// Looks on while a handler of a running agent works
+    Tap(tap::TapArgs),
     /// Lets hostile components loose on this build, beside a harmless one
     Zoo(zoo::ZooArgs),
     /// Compiles a component from standard input; started by the agent itself
@@ -72,6 +75,7 @@ pub(crate) fn handler(args: HandlerArgs) -> Result<Exit> {
         HandlerVerb::Build(args) => build::run(&args).map(|()| Exit::Ok),
         HandlerVerb::List(args) => list::run(&args),
         HandlerVerb::Inspect(args) => inspect(&args),
+        HandlerVerb::Tap(args) => tap::run(&args),
         HandlerVerb::Zoo(args) => zoo::run(&args),
         HandlerVerb::CompileChild => Ok(compile_child()),
     }

@@ -25,6 +25,7 @@ mod run;
 mod salvage;
 mod signals;
 mod state_order;
+mod tap;
 
 mod ask;
 mod audit;

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Result;
 use async_trait::async_trait;
-use levada_admin::{Done, Facts, Operate, Order, Reload};
+use levada_admin::{Done, Facts, Lines, Operate, Order, Reload, TapOrder};
 use levada_config::{ChannelConfig, Files, Look, render_all, report};
 use levada_core::{
     ChannelName, Counter, Effects, Outcome, Outcomes, Problems, Settlement, Store, Table, Want,
@@ -34,6 +34,7 @@ use crate::{
     check::sorted,
     opening::{Opened, Sandbox},
     run::placed,
+    tap,
 };
 use next::{ChannelChange, Next};
 
@@ -311,6 +312,13 @@ impl Operate for Reloader {
             Order::Replay { letter } => self.replay(letter, by).await,
             Order::Reload(order) => self.reload(&order, by).await,
         }
+    }
+
+    async fn tap(&self, order: TapOrder, by: &str) -> Result<Box<dyn Lines>, String> {
+        let current = self.current.lock().await;
+        let tap = tap::open(&current.sandbox.loaded, &order)?;
+        info!(%by, handler = order.handler, filter = order.filter, "somebody looks at events");
+        Ok(tap)
     }
 }
 

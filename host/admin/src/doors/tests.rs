@@ -13,7 +13,9 @@ use levada_telemetry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::{Done, Operate, Order, ask, audit::tests::channel, order, view::Facts};
+use crate::{
+    Done, Lines, Operate, Order, TapOrder, ask, audit::tests::channel, order, view::Facts, watch,
+};
 
 /// A store with 40 dead letters and one channel that is even.
 #[derive(Debug)]
@@ -127,6 +129,24 @@ impl Operate for Shown {
             Order::Reload(reload) => Done::Well(format!("{reload:?}").into()),
         }
     }
+
+    async fn tap(&self, tap: TapOrder, by: &str) -> Result<Box<dyn Lines>, String> {
+        match tap.handler.as_str() {
+            "endless" => Ok(Box::new(Endless(0))),
+            other => Err(format!("{by}: no handler `{other}`")),
+        }
+    }
+}
+
+/// Counts as fast as it is asked.
+struct Endless(u64);
+
+#[async_trait]
+impl Lines for Endless {
+    async fn next(&mut self) -> Option<String> {
+        self.0 += 1;
+        Some(format!("{}\n", self.0))
+    }
 }
 
 /// A view of an agent without parts.
@@ -221,6 +241,54 @@ async fn both_doors_answer_until_the_agent_stops() {
     assert!(!folder.path().join(SOCKET).exists());
     let gone = ask(folder.path(), "/channels").await.unwrap_err();
     assert!(matches!(gone, crate::AskError::NotRunning { .. }), "{gone}");
+}
+
+#[tokio::test]
+async fn a_tap_tells_lines_until_its_reader_has_seen_enough() {
+    use std::ops::ControlFlow;
+    let folder = tempfile::tempdir().unwrap();
+    let doors = Doors::open(None, folder.path(), &Tcp).await.unwrap();
+    let (stopper, stop) = Stopper::new();
+    let mut tasks = TaskSet::new();
+    let mut view = view();
+    view.stop = stop.clone();
+    tasks.spawn("doors", async move { doors.serve(view, &stop).await });
+    let path = |handler: &str, filter: Option<&str>| {
+        let (handler, filter) = (handler.to_owned(), filter.map(ToOwned::to_owned));
+        TapOrder { handler, filter }.path()
+    };
+    // More readers than the socket has connections: each that has gone leaves its place.
+    let endless = path("endless", Some("a && b"));
+    for _ in 0..100 {
+        let mut seen = Vec::new();
+        let watched = watch(folder.path(), &endless, |line| {
+            seen.push(line.to_owned());
+            match seen.len() {
+                3 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        assert_eq!(watched.await.unwrap().0, 200);
+        assert_eq!(seen, ["1", "2", "3"]);
+    }
+    let nobody = |_: &str| panic!("there is nothing to see");
+    let (status, body) = watch(folder.path(), &path("other", None), nobody)
+        .await
+        .unwrap();
+    assert_eq!(status, 422);
+    let said = String::from_utf8(body.to_vec()).unwrap();
+    assert!(said.contains("no handler `other`"), "{said}");
+    let (status, _) = watch(folder.path(), "/handlers/endless/tap?x=y", nobody)
+        .await
+        .unwrap();
+    assert_eq!(status, 400);
+    // Who reads when the agent stops is told the end.
+    let watched = watch(folder.path(), &endless, |_| {
+        stopper.drain();
+        ControlFlow::Continue(())
+    });
+    assert_eq!(watched.await.unwrap().0, 200);
+    assert!(tasks.join(Duration::from_secs(10)).await);
 }
 
 #[tokio::test]

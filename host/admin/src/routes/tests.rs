@@ -34,6 +34,7 @@ async fn the_tcp_door_answers_health_and_metrics_and_nothing_else() {
         "/dead-letters",
         "/dead-letters/1",
         "/audit",
+        "/handlers/endless/tap",
     ] {
         assert_eq!(ask(Door::Tcp, "GET", path).await.0, 404, "{path}");
     }
