@@ -4,6 +4,7 @@ mod build;
 mod list;
 mod manifest;
 mod new;
+mod run;
 mod sdk;
 mod tap;
 mod zoo;
@@ -45,6 +46,8 @@ pub(crate) enum HandlerVerb {
     List(list::ListArgs),
     /// Shows what a component can be used as, what it imports, and what it would get
     Inspect(InspectArgs),
+    /// Feeds a handler events from standard input; records a call, or replays one
+    Run(run::RunArgs),
     /// Looks on while a handler of a running agent works
     Tap(tap::TapArgs),
     /// Lets hostile components loose on this build, beside a harmless one
@@ -75,6 +78,7 @@ pub(crate) fn handler(args: HandlerArgs) -> Result<Exit> {
         HandlerVerb::Build(args) => build::run(&args).map(|()| Exit::Ok),
         HandlerVerb::List(args) => list::run(&args),
         HandlerVerb::Inspect(args) => inspect(&args),
+        HandlerVerb::Run(args) => run::run(&args),
         HandlerVerb::Tap(args) => tap::run(&args),
         HandlerVerb::Zoo(args) => zoo::run(&args),
         HandlerVerb::CompileChild => Ok(compile_child()),
