@@ -9,6 +9,7 @@ mod breaker;
 mod connected;
 mod contract;
 mod damaged;
+mod debugging;
 mod drain;
 mod end_to_end;
 mod flume;
