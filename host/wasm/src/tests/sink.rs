@@ -278,3 +278,27 @@ async fn several_deliveries_have_an_instance_each() {
     assert_eq!(second.unwrap().outcomes, Outcomes::Done);
     assert_eq!(third.unwrap().outcomes.get(1), Outcome::Retry);
 }
+
+#[tokio::test]
+async fn a_tap_of_a_sink_shows_what_became_of_each_event() {
+    let house = house();
+    let spec = sink_spec(&house);
+    let loaded = house.handlers.load(&part("handlers.test"), &spec).await;
+    let loaded = loaded.unwrap();
+    let mut tap = loaded.tap(TapParams::default()).unwrap();
+    let sink = loaded.sink.unwrap().sink();
+    let batch = bodies(["one", "x", "j", "U"]);
+    deliver(&*sink, &batch).await.unwrap();
+    let sights = std::iter::from_fn(|| tap.try_next());
+    let seen: Vec<_> = sights
+        .map(|sight| match sight {
+            Sight::Event(event) => (event.verdict, event.reason, event.after.len()),
+            Sight::Batch(_) => panic!("no batch failed as a whole"),
+        })
+        .collect();
+    let no = Some("no".to_owned());
+    assert_eq!(seen[..2], [("done", None, 0), ("retry", no.clone(), 0)]);
+    assert_eq!(seen[2], ("reject", no, 0));
+    assert_eq!(seen[3].0, "failed");
+    assert_eq!(seen.len(), 4);
+}
