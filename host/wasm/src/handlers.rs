@@ -218,14 +218,6 @@ impl Handlers {
         Ok(loaded)
     }
 
-    /// What a handler's settings say and its component has no use for, or the reverse. Reads the
-    /// component's file; nothing is said if that cannot be read.
-    pub async fn remarks(spec: &HandlerSpec) -> Vec<Remark> {
-        let path = spec.component.clone();
-        let seen = tasks::blocking(move || inspect(&read(&path).ok()?).ok()).await;
-        seen.map_or_else(Vec::new, |seen| remarks(spec, &seen))
-    }
-
     /// Machine code from the cache, or from the compiler.
     pub(crate) async fn component(
         &self,
@@ -332,40 +324,6 @@ impl fmt::Debug for Handlers {
     }
 }
 
-/// What an operator should know, and what keeps nothing from running.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
-    /// The key in the handler's table.
-    pub key: String,
-    pub what: &'static str,
-    /// What to do.
-    pub help: &'static str,
-}
-
-fn remarks(spec: &HandlerSpec, seen: &Inspection) -> Vec<Remark> {
-    let unused = spec.grants.unused(seen).into_iter().map(|grant| Remark {
-        key: format!("grants.{grant}"),
-        what: "the component has no use for this grant",
-        help: "remove it",
-    });
-    let mut remarks: Vec<_> = unused.collect();
-    let has_timer = seen.exports.iter().any(|name| is_ours(name, "timer"));
-    let timer = match (has_timer, spec.every) {
-        (true, None) => Some((
-            "the component has a timer that is never called",
-            "every = \"10s\"",
-        )),
-        (false, Some(_)) => Some(("the component has no timer", "remove it")),
-        _ => None,
-    };
-    remarks.extend(timer.map(|(what, help)| Remark {
-        key: "every".into(),
-        what,
-        help,
-    }));
-    remarks
-}
-
 /// Starts a handler: shows now that it does, and with the types that are expected.
 async fn start(part: &PartId, spec: &HandlerSpec, mould: Mould) -> Result<Handler, LoadError> {
     let instances = match mould.role.is_sink() {
@@ -397,7 +355,7 @@ pub(crate) async fn look(spec: &HandlerSpec) -> Result<(Inspection, Vec<u8>), Lo
 }
 
 /// Reads a file that is not larger than a component may be, by one byte.
-fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let failed = |source| LoadError::Read {
         path: path.to_owned(),
         source,

@@ -41,6 +41,7 @@ mod breaker;
 mod handler;
 mod handlers;
 mod poll;
+mod remark;
 mod rescue;
 mod sink;
 mod source;
@@ -58,13 +59,14 @@ pub use compile::{CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::MemoryReservation;
 pub use event::{EventText, NoEvent};
 pub use grants::{CredentialParams, Destination, GrantParams, Grants, LookupParams, Network};
-pub use handlers::{Handlers, HandlersConfig, LoadError, Loaded, OpenError, Remark};
+pub use handlers::{Handlers, HandlersConfig, LoadError, Loaded, OpenError};
 pub use inspect::{Given, Import, InspectError, Inspection, Role, inspect};
 pub use limits::{Limit, LimitReached, LimitRow, Limits, WhenHit};
 pub use params::{
     BatchParams, Config, HandlerParams, HandlerSpec, LimitParams, OnReject, OnTrap, Reuse, check,
 };
 pub use record::{Recording, RecordingError};
+pub use remark::Remark;
 pub use rerun::{Recorded, Replayed};
 pub use sink::SinkHandler;
 pub use source::SourceHandler;

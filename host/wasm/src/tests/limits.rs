@@ -110,7 +110,10 @@ fn every_limit_is_listed_with_its_value() {
         ("events-out", "100 out of one"),
         ("event-bytes", "1MiB"),
         ("compile-time", "1m"),
-        ("deadline", "1s, 30s of a sink or source, twice the CPU time if more"),
+        (
+            "deadline",
+            "1s, 30s of a sink or source, twice the CPU time if more",
+        ),
     ] {
         assert_eq!(allowed(limit), Some(value), "{limit}");
     }
