@@ -54,6 +54,11 @@ impl Book {
         self.more.notify_waiters();
     }
 
+    /// How many events were acknowledged until now.
+    pub(super) fn acked_so_far(&self) -> u64 {
+        self.lock().acked.len() as u64
+    }
+
     /// Nobody makes any more.
     pub(super) fn close(&self) {
         self.lock().quota.clear();
@@ -153,6 +158,9 @@ pub(super) fn number(event: EventRef<'_>) -> Option<u64> {
     let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
     (body(number) == event.body()).then_some(number)
 }
+
+/// What stands in every event and is written by [`Book::make`]: the name of its header, in Avro.
+pub(super) const EVENT: &[u8] = b"\x08edge";
 
 /// Mostly short, sometimes longer than a page.
 fn body(number: u64) -> Vec<u8> {

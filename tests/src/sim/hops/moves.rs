@@ -14,6 +14,7 @@ use tracing::info;
 use super::{
     Finding, Kind,
     agent::{PORT, Role, index},
+    book::EVENT,
     net::{GHOST, Host, Reachable},
     stream::{Socket, address},
     world::{Due, World},
@@ -144,6 +145,10 @@ async fn replay(world: &mut World, to: Host) {
     };
     info!(to, bytes = most, "a connection is replayed");
     world.totals.replays += 1;
+    if world.totals.restores > 0 {
+        // A store that was put back knows nothing of what came after its copy: to it that is new.
+        world.repeatable += events_in(&said[..most], world);
+    }
     let socket = Socket {
         net: world.around.net.clone(),
         host: GHOST,
@@ -153,6 +158,15 @@ async fn replay(world: &mut World, to: Host) {
     let _over = time::timeout(within, say(socket, to, said.slice(..most)))
         .await
         .is_ok();
+}
+
+/// How many events are in what a connection said; where that is packed, as many as there were.
+fn events_in(said: &[u8], world: &World) -> u64 {
+    if world.around.tuning.compression != "none" {
+        return world.around.book.acked_so_far();
+    }
+    let events = said.windows(EVENT.len()).filter(|bytes| *bytes == EVENT);
+    events.count() as u64
 }
 
 async fn say(socket: Socket, to: Host, said: Bytes) {

@@ -36,7 +36,7 @@ pub(super) struct World {
     /// Errors of disks are among what happens.
     pub(super) faults: bool,
     /// What may be stored more than once because of stores that were put back.
-    repeatable: u64,
+    pub(super) repeatable: u64,
     /// What happens at a time, in order.
     agenda: BTreeMap<(Instant, u64), Due>,
     planned: u64,
